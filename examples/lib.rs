@@ -1,0 +1,1 @@
+//! Examples of qtasks: one idea a file, run by `cargo run --example NAME`.

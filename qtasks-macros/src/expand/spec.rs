@@ -1,0 +1,186 @@
+//! What is registered of the task.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens as _, quote, quote_spanned};
+use syn::spanned::Spanned as _;
+use syn::{Expr, Lit};
+
+use super::run::start;
+use crate::args::{Keep, TimeLimit, literal};
+use crate::model::Model;
+use crate::params::From;
+use crate::types::{is_option, text};
+
+/// The name under which workers know it. One that is no literal is checked by the compiler.
+pub(super) fn name(model: &Model) -> TokenStream {
+    let p = &model.p;
+    match &model.args.name {
+        Some(name) if literal(name).is_some() => name.to_token_stream(),
+        Some(name) => quote_spanned!(name.span()=> #p::checked_name(#name)),
+        None => model.name().to_token_stream(),
+    }
+}
+
+/// How values are written and read: a type that can't be sent is reported here, where the user wrote it.
+pub(super) fn yield_value(model: &Model) -> TokenStream {
+    let p = &model.p;
+    model.value().map_or_else(|| quote!(#p::never()), |(ty, _)| quote_spanned!(ty.span()=> #p::value::<#ty>()))
+}
+
+/// The same of what comes at the end.
+pub(super) fn end_value(model: &Model) -> TokenStream {
+    let (p, ok) = (&model.p, &model.end.ok);
+    if model.is_generating() && !model.has_final_value() {
+        return quote!(#p::nothing());
+    }
+    quote_spanned!(ok.span()=> #p::value::<#ok>())
+}
+
+pub(super) fn codec(model: &Model) -> TokenStream {
+    let (p, yields, end) = (&model.p, yield_value(model), end_value(model));
+    if model.is_generating() { quote!(#p::Codec::generating(#yields, #end)) } else { quote!(#p::Codec::plain(#end)) }
+}
+
+/// The body of `TaskFn::spec`. Only what is not the default is set.
+pub(super) fn spec(model: &Model) -> TokenStream {
+    let p = &model.p;
+    let ident = &model.f.sig.ident;
+    let span = ident.span();
+    let (args, start) = (arg_specs(model), start(model));
+    let (kind, start_kind) = match (model.is_sync(), model.is_generating()) {
+        (true, true) => (quote!(SyncGen), quote!(Sync)),
+        (true, false) => (quote!(Sync), quote!(Sync)),
+        (false, true) => (quote!(AsyncGen), quote!(Async)),
+        (false, false) => (quote!(Async), quote!(Async)),
+    };
+    let (line, fields) = (quote_spanned!(span=> ::core::line!()), fields(model));
+    quote! {
+        const __QTASKS_ARGS: &[#p::ArgSpec] = &[#(#args),*];
+        #start
+        static __QTASKS_SPEC: #p::TaskSpec = {
+            let mut spec = #p::TaskSpec::new(
+                <#ident as #p::TaskFn>::NAME,
+                #p::TaskKind::#kind,
+                #p::Start::#start_kind(__qtasks_start),
+            );
+            spec.args = __QTASKS_ARGS;
+            spec.module = ::core::module_path!();
+            spec.file = ::core::file!();
+            spec.line = #line;
+            #fields
+            spec
+        };
+        &__QTASKS_SPEC
+    }
+}
+
+fn arg_specs(model: &Model) -> impl Iterator<Item = TokenStream> {
+    let p = &model.p;
+    model.params.iter().filter_map(move |param| match &param.from {
+        From::Caller { wire, default, default_text } => {
+            let ty = text(&param.ty);
+            let required = default.is_none() && !is_option(&param.ty);
+            let default = option(default_text.as_ref().map(|text| quote!(#text)));
+            Some(quote!(#p::ArgSpec::new(#wire, #ty, #required, #default)))
+        }
+        From::Context | From::ContextRef => None,
+    })
+}
+
+fn option(value: Option<TokenStream>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
+}
+
+/// Assignments to what the attribute sets.
+fn fields(model: &Model) -> TokenStream {
+    let (p, args) = (&model.p, &model.args);
+    let mut out = TokenStream::new();
+    let mut set = |field: &str, value: TokenStream| {
+        let field = quote::format_ident!("{field}");
+        out.extend(quote!(spec.#field = #value;));
+    };
+    let description = args.description.as_ref().map(quote::ToTokens::to_token_stream);
+    if let Some(text) = description.or_else(|| model.first_doc().map(|doc| quote!(#doc))) {
+        set("description", option(Some(text)));
+    }
+    if let Some((_, text)) = model.value() {
+        set("yields", option(Some(quote!(#text))));
+    }
+    if !model.is_generating() || model.has_final_value() {
+        set("returns", model.end.text.to_token_stream());
+    }
+    if args.handler.is_some() {
+        set("has_handler", quote!(true));
+    }
+    if let Some(queue) = &args.queue {
+        set("queue", quote!(#queue));
+    }
+    if let Some(priority) = &args.priority {
+        set("priority", quote!(#priority));
+    }
+    if let Some(retry) = &args.retry {
+        set("retry", policy(retry, p));
+    }
+    if let Some(limit) = &args.time_limit {
+        set("time_limit", option(Some(duration(limit))));
+    }
+    if !args.tags.is_empty() {
+        let tags = &args.tags;
+        set("tags", quote!(&[#(#tags),*]));
+    }
+    let states: Vec<TokenStream> = model
+        .params
+        .iter()
+        .filter_map(crate::params::Param::state)
+        .map(|ty| {
+            let name = text(ty);
+            quote_spanned!(ty.span()=> #p::StateSpec::new::<#ty>(#name))
+        })
+        .collect();
+    if !states.is_empty() {
+        set("state", quote!(&[#(#states),*]));
+    }
+    if model.is_resumed() {
+        set("on_retry", quote!(#p::OnRetry::Resume));
+    } else if model.is_restarted() {
+        set("on_retry", quote!(#p::OnRetry::Restart));
+    }
+    if args.echo.is_some() {
+        set("echo", quote!(true));
+    }
+    if let Some(max) = &args.yields_max {
+        set("yields_max", option(Some(max.value.to_token_stream())));
+    }
+    if let Some(max) = &args.log_bytes_max {
+        set("log_bytes_max", option(Some(quote!(#max))));
+    }
+    if let Some(Keep::Last(n)) = args.keep.as_ref().map(|keep| &keep.value) {
+        set("keep", quote!(#p::Keep::Last(#n)));
+    }
+    if let Some(executor) = &args.executor {
+        let path = text(executor);
+        set("executor", option(Some(quote!(#path))));
+    }
+    out
+}
+
+fn policy(retry: &Expr, p: &TokenStream) -> TokenStream {
+    if matches!(literal(retry), Some(Lit::Int(_))) {
+        quote!(#p::RetryPolicy::times(#retry))
+    } else {
+        quote!(#retry)
+    }
+}
+
+fn duration(limit: &TimeLimit) -> TokenStream {
+    match limit {
+        TimeLimit::Known(limit) => {
+            let (secs, nanos) = (limit.as_secs(), limit.subsec_nanos());
+            quote!(::core::time::Duration::new(#secs, #nanos))
+        }
+        TimeLimit::Expr(expr) => quote!(#expr),
+    }
+}

@@ -1,0 +1,43 @@
+//! What comes out beside errors when the task itself can't: the user's function and the type of its name, without
+//! bodies, so that nothing else turns red.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{FnArg, ReturnType, Type, parse_quote};
+
+use crate::expand::declared_type;
+use crate::input::Function;
+use crate::model::Model;
+
+/// The function and the type, of a task whose types are understood.
+pub(crate) fn task(model: &Model) -> TokenStream {
+    let body = quote!(::core::unimplemented!());
+    let (function, declared) = (function(&model.f), declared_type(model, &body, &body, &body));
+    quote!(#function #declared)
+}
+
+/// The function as it was, with an empty body.
+pub(crate) fn function(f: &Function) -> TokenStream {
+    let Function { vis, sig, .. } = f;
+    let cfgs = f.attrs.iter().filter(|a| a.path().is_ident("cfg"));
+    let mut sig = sig.clone();
+    for input in &mut sig.inputs {
+        match input {
+            FnArg::Typed(typed) => {
+                typed.attrs.clear();
+                // No complaint about parameters that an absent body does not use.
+                *typed.pat = parse_quote!(_);
+            }
+            FnArg::Receiver(_) => return TokenStream::new(),
+        }
+    }
+    // No absent body has a type that could be hidden.
+    if matches!(&sig.output, ReturnType::Type(_, t) if matches!(**t, Type::ImplTrait(_))) {
+        return TokenStream::new();
+    }
+    quote! {
+        #(#cfgs)*
+        #[allow(dead_code, unused, clippy::all)]
+        #vis #sig { ::core::unimplemented!() }
+    }
+}

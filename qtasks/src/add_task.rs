@@ -1,0 +1,264 @@
+//! [`AddTask`]: a task about to be added. Set what it needs, then await it.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::app::{Core, Qtasks, current, new_task};
+use crate::args::{self, ArgsWriter};
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::{TaskHandle, WaitError};
+use crate::json::Json;
+use crate::registry::unsupported;
+use crate::retry::RetryPolicy;
+use crate::store::{Due, NewTask};
+use crate::task::function::Of;
+use crate::task::{Task, TaskFn, TaskId};
+
+/// A task about to be added: made by `test_yield::add_task(5)`, or by name by
+/// [`app.add_task(…)`](crate::Qtasks::add_task).
+///
+/// Awaiting it stores the task and gives its [handle](TaskHandle) at once. After [`timeout`](Self::timeout), awaiting
+/// it waits for the end and gives the [result](Task).
+#[must_use = "a task is added when this is awaited"]
+pub struct AddTask<F: TaskFn, W = ()> {
+    /// Of a task that is known by its name only.
+    name: Option<String>,
+    args: Result<Json>,
+    options: Options,
+    core: Option<Arc<Core>>,
+    unchecked: bool,
+    wait: W,
+    of: Of<F>,
+}
+
+/// What a builder was told about its task.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) id: Option<TaskId>,
+    pub(crate) queue: Option<String>,
+    pub(crate) priority: Option<i16>,
+    pub(crate) due: Option<Due>,
+    pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) unique: Option<String>,
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) expires: Option<Duration>,
+    pub(crate) held: bool,
+}
+
+impl<F: TaskFn, W> fmt::Debug for AddTask<F, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_deref().unwrap_or(F::NAME);
+        f.debug_struct("AddTask").field("name", &name).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// What the macro's `add_task` returns.
+#[doc(hidden)]
+pub fn add_task<F: TaskFn>(args: ArgsWriter) -> AddTask<F> {
+    AddTask::new(None, args.finish())
+}
+
+impl<F: TaskFn> AddTask<F> {
+    fn new(name: Option<String>, args: Result<Json>) -> Self {
+        AddTask { name, args, options: Options::default(), core: None, unchecked: false, wait: (), of: PhantomData }
+    }
+
+    pub(crate) fn by_name(name: String, args: Result<Json, serde_json::Error>) -> Self {
+        let args = args.map_err(|e| Error::new(ErrorKind::Codec, format!("the arguments of `{name}`: {e}")));
+        AddTask::new(Some(name), args)
+    }
+
+    /// Waits at most so long for the end of the task: awaiting it then gives a [`Task`], or a [`WaitError`] if it
+    /// failed, was cancelled, or is not over in time, in which case it goes on.
+    pub fn timeout(self, timeout: Duration) -> AddTask<F, Duration> {
+        let AddTask { name, args, options, core, unchecked, of, .. } = self;
+        AddTask { name, args, options, core, unchecked, wait: timeout, of }
+    }
+}
+
+impl<F: TaskFn, W> AddTask<F, W> {
+    /// The app to add it to. Defaults to the app whose body makes the call, else to the installed one.
+    pub fn on(mut self, app: &Qtasks) -> Self {
+        self.core = Some(Arc::clone(app.core()));
+        self
+    }
+
+    /// The queue. Defaults to the function's own, or `default`.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.options.queue = Some(queue.into());
+        self
+    }
+
+    /// Lower numbers are run first. Defaults to the function's own, or 0.
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.options.priority = Some(priority);
+        self
+    }
+
+    /// Runs it after so long, by the store's clock.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.options.due = Some(Due::In(delay));
+        self
+    }
+
+    /// Runs it at an instant, by the store's clock.
+    pub fn at(mut self, at: SystemTime) -> Self {
+        self.options.due = Some(Due::At(at));
+        self
+    }
+
+    /// How a failed attempt is retried: a number, or a [`RetryPolicy`]. Defaults to the function's own, or not at all.
+    pub fn retry(mut self, retry: impl Into<RetryPolicy>) -> Self {
+        self.options.retry = Some(retry.into());
+        self
+    }
+
+    /// The longest an attempt may take. Defaults to the function's own, or no limit.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.options.time_limit = Some(limit);
+        self
+    }
+
+    /// If an unfinished task of this name has the same key, that one is answered instead of adding another.
+    pub fn unique(mut self, key: impl Into<String>) -> Self {
+        self.options.unique = Some(key.into());
+        self
+    }
+
+    /// If a task was ever added with this key, that one is answered: repeating a call that may have got through adds
+    /// nothing. With other arguments it is a [`Conflict`](ErrorKind::Conflict).
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.options.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// A word to find it by; may be given more than once.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.options.tags.push(tag.into());
+        self
+    }
+
+    /// Cancels it, with the reason `expired`, unless a worker has started it within so long.
+    pub fn expires(mut self, after: Duration) -> Self {
+        self.options.expires = Some(after);
+        self
+    }
+
+    /// Stores it without running it, until [`app.start_task(id)`](Qtasks::start_task).
+    pub fn held(mut self) -> Self {
+        self.options.held = true;
+        self
+    }
+
+    /// Stores it even if no task function of its name is known, and its arguments as they are: for workers that are
+    /// deployed later.
+    pub fn unchecked(mut self) -> Self {
+        self.unchecked = true;
+        self
+    }
+
+    /// The task for a store.
+    pub(crate) fn into_new(self, core: &Arc<Core>, parent: Option<TaskId>) -> Result<NewTask> {
+        let AddTask { name, args, options, unchecked, .. } = self;
+        let args = args?;
+        let Some(name) = name else {
+            if let Some(error) = unsupported(F::spec()) {
+                return Err(error);
+            }
+            let name = core.registry.name_of::<F>().to_owned();
+            return Ok(new_task(name, Some(F::spec()), args, options, parent));
+        };
+        let spec = core.registry.get(&name);
+        match spec {
+            Some(spec) if !unchecked => {
+                if let Some(error) = unsupported(spec) {
+                    return Err(error);
+                }
+                args::check(spec.args, args.as_bytes())
+                    .map_err(|failure| Error::invalid(format!("`{name}`: {}", failure.message)))?;
+            }
+            None if !unchecked => return Err(core.registry.unknown(&name)),
+            _ => {}
+        }
+        Ok(new_task(name, spec, args, options, parent))
+    }
+
+    async fn add(mut self) -> Result<TaskHandle<F>> {
+        let (core, parent) = match self.core.take() {
+            Some(core) => {
+                let parent = current::parent(&core);
+                (core, parent)
+            }
+            None => current::core()?,
+        };
+        let new = self.into_new(&core, parent)?;
+        let added = core.add(vec![new]).await?;
+        let id = added.first().map(|a| a.id).expect("one answer for one task");
+        Ok(TaskHandle::new(&core, id))
+    }
+}
+
+impl<F: TaskFn> IntoFuture for AddTask<F> {
+    type Output = Result<TaskHandle<F>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.add())
+    }
+}
+
+impl<F: TaskFn> IntoFuture for AddTask<F, Duration> {
+    type Output = Result<Task<F>, WaitError<F>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let timeout = self.wait;
+        Box::pin(async move { self.add().await?.wait_timeout(timeout).await })
+    }
+}
+
+impl<F: TaskFn> AddTask<F> {
+    /// Adds the task from a caller without a runtime.
+    ///
+    /// # Errors
+    /// As awaiting it; [`Invalid`](ErrorKind::Invalid) on the only thread of the app's own runtime.
+    pub fn add_blocking(mut self) -> Result<TaskHandle<F>> {
+        let core = self.resolve()?;
+        crate::blocking::wait(&core.runtime, self.add())?
+    }
+}
+
+impl<F: TaskFn> AddTask<F, Duration>
+where
+    F::Returning: Send,
+    F::Final: Send,
+{
+    /// Adds the task and waits for its end, from a caller without a runtime.
+    ///
+    /// # Errors
+    /// As awaiting it; [`WaitError::Store`] of kind [`Invalid`](ErrorKind::Invalid) on the only thread of the app's
+    /// own runtime.
+    pub fn wait_blocking(mut self) -> Result<Task<F>, WaitError<F>> {
+        let core = self.resolve()?;
+        let wait = self.into_future();
+        crate::blocking::wait(&core.runtime, wait)?
+    }
+}
+
+impl<F: TaskFn, W> AddTask<F, W> {
+    /// The app that it goes to, found on the caller's thread.
+    fn resolve(&mut self) -> Result<Arc<Core>> {
+        let core = match self.core.take() {
+            Some(core) => core,
+            None => current::core()?.0,
+        };
+        self.core = Some(Arc::clone(&core));
+        Ok(core)
+    }
+}

@@ -1,0 +1,396 @@
+//! [`Qtasks`]: an app, which is a store, the task functions that it knows, and most often a worker.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::add_task::{AddTask, Options};
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::TaskHandle;
+use crate::json::Json;
+use crate::registry::Registry;
+use crate::store::{self, Added, Due, List, Listed, NewTask, Prune, Stats, Store};
+use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskSpec};
+use crate::watch::Hub;
+use crate::worker::{Worker, keeper};
+
+mod builder;
+pub(crate) mod current;
+
+pub use builder::Builder;
+
+/// How many tasks go to the store at once.
+const ADD_BATCH: usize = 1000;
+
+/// What can be set about an app.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) concurrency: usize,
+    pub(crate) queues: Option<Vec<String>>,
+    pub(crate) worker: String,
+    pub(crate) times: keeper::Times,
+    pub(crate) grace: Duration,
+    pub(crate) args_bytes_max: usize,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) yields_max: u64,
+    pub(crate) log_bytes_max: u64,
+    pub(crate) retention: Prune,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            concurrency: 32,
+            queues: None,
+            worker: worker_name(),
+            times: keeper::Times {
+                lease: Duration::from_secs(10),
+                heartbeat: Duration::from_secs(3),
+                scan: Duration::from_secs(2),
+                crashes_max: 3,
+            },
+            grace: Duration::from_secs(25),
+            args_bytes_max: 1 << 20,
+            value_bytes_max: 256 << 10,
+            yields_max: 100_000,
+            log_bytes_max: 64 << 20,
+            retention: Prune {
+                age: Duration::from_secs(3600),
+                ended_max: Some(10_000),
+                bytes_max: Some(256 << 20),
+                max: 0,
+            },
+        }
+    }
+}
+
+/// A name that no other worker has: host, process, number.
+fn worker_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "host".to_owned());
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
+    format!("{host}:{}:{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What an app is made of. Handles and streams keep it; only [`Qtasks`] keeps its worker.
+pub(crate) struct Core {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    worker: OnceLock<Arc<Worker>>,
+    /// The hub, the keeper and every wait end.
+    over: CancellationToken,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// An app: a store, the task functions it knows, and, unless only [opened](Qtasks::open), a worker.
+///
+/// Clones are the same app. When the last one is dropped without [`shutdown`](Qtasks::shutdown), its worker ends as
+/// if its process had died: what it was running goes to another worker once the lease is over.
+#[must_use = "dropping an app without `shutdown()` ends its worker as if its process had died"]
+#[derive(Clone)]
+pub struct Qtasks {
+    core: Arc<Core>,
+    /// Never read: the last clone to go takes the worker with it.
+    _alive: Arc<Alive>,
+}
+
+struct Alive(Arc<Core>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.crash();
+    }
+}
+
+impl fmt::Debug for Qtasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Qtasks").field("store", &self.core.store).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    fn crash(&self) {
+        if let Some(worker) = self.worker.get() {
+            worker.crash();
+        }
+        self.over.cancel();
+    }
+
+    /// Stores new tasks, in batches that are all or none each.
+    pub(crate) async fn add(&self, tasks: Vec<NewTask>) -> Result<Vec<Added>> {
+        if self.is_closed() {
+            return Err(closed());
+        }
+        for task in &tasks {
+            self.check(task)?;
+            if let Some(worker) = self.worker.get() {
+                worker.serve_also(&task.queue);
+            }
+        }
+        if tasks.len() <= ADD_BATCH {
+            return self.store.add(tasks).await;
+        }
+        let mut added = Vec::with_capacity(tasks.len());
+        for batch in tasks.chunks(ADD_BATCH) {
+            added.extend(self.store.add(batch.to_vec()).await?);
+        }
+        Ok(added)
+    }
+
+    fn check(&self, task: &NewTask) -> Result<()> {
+        let (bytes, max) = (task.args.as_bytes().len(), self.config.args_bytes_max);
+        if bytes > max {
+            let message = format!("the arguments of `{}` have {bytes} bytes, of at most {max}", task.name);
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        crate::task::check_name("name of the task", &task.name)?;
+        crate::task::check_name("name of the queue", &task.queue)?;
+        let keys = [("unique key", &task.unique), ("idempotency key", &task.idempotency_key)];
+        let words = keys.into_iter().filter_map(|(what, key)| Some((what, key.as_ref()?)));
+        for (what, word) in words.chain(task.tags.iter().map(|tag| ("tag", tag))) {
+            if word.is_empty() || word.len() > crate::task::NAME_BYTES_MAX || word.contains('\0') {
+                let max = crate::task::NAME_BYTES_MAX;
+                return Err(Error::invalid(format!(
+                    "the {what} {word:?} can't be one: it takes 1 to {max} bytes without NUL"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Unavailable, "the app is shut down")
+}
+
+/// Opens a store, starts a worker in this process, and makes the app the default one: the shortest way to begin.
+///
+/// # Errors
+/// As [`Builder::start`].
+pub async fn init(url: impl Into<String>) -> Result<Qtasks> {
+    Qtasks::builder().store(url).install().start().await
+}
+
+impl Qtasks {
+    /// Opens a store without a worker: tasks can be added and watched, and wait for a worker elsewhere.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a URL of no store, [`Unavailable`](ErrorKind::Unavailable) if it can't be
+    /// opened.
+    pub async fn open(url: impl Into<String>) -> Result<Self> {
+        Qtasks::builder().store(url).open().await
+    }
+
+    /// Sets up an app piece by piece.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    async fn start(builder: Builder, with_worker: bool) -> Result<Self> {
+        builder.check()?;
+        let Builder { url, store, states, only, more, renames, config, install } = builder;
+        let registry = Arc::new(Registry::collect(only.as_deref(), &more, &renames)?);
+        let config = Arc::new(config);
+        if with_worker {
+            registry.check(&states)?;
+        }
+        let store = match store {
+            Some(store) => store,
+            None => {
+                let given = url.filter(|url| !url.is_empty());
+                store::open(&given.or_else(|| std::env::var("QTASKS_URL").ok()).unwrap_or_default()).await?
+            }
+        };
+        let over = CancellationToken::new();
+        let hub = Hub::start(Arc::clone(&store), config.times.scan, over.clone()).await?;
+        let core = Arc::new(Core {
+            store: Arc::clone(&store),
+            registry: Arc::clone(&registry),
+            config: Arc::clone(&config),
+            hub: Arc::clone(&hub),
+            runtime: tokio::runtime::Handle::current(),
+            worker: OnceLock::new(),
+            over: over.clone(),
+        });
+        let app = Qtasks { _alive: Arc::new(Alive(Arc::clone(&core))), core };
+        if install {
+            app.install()?;
+        }
+        if !with_worker {
+            keeper::start(store, config.times, None, None, over).await?;
+            return Ok(app);
+        }
+        let interest = hub.interest();
+        let (worker, appender, jobs) =
+            Worker::new(Arc::clone(&store), registry, Arc::new(states), Arc::clone(&config), interest);
+        let kept = (Arc::downgrade(&worker), appender, jobs);
+        tracing::info!(worker = config.worker, store = store.durability(), "a worker starts");
+        keeper::start(store, config.times, Some(config.retention), Some(kept), over).await?;
+        hub.set_worker(&worker);
+        tokio::spawn(Arc::clone(&worker).run(current::Scope::new(&app.core)));
+        let _ = app.core.worker.set(worker);
+        Ok(app)
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Makes this app the default one: tasks are added to it unless a call names another.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) while another one is installed and open.
+    pub fn install(&self) -> Result<()> {
+        current::install(self)
+    }
+
+    /// Adds a task by name, with arguments as JSON: an object by name, or an array by position.
+    ///
+    /// The name must be that of a task function that is linked into this program, unless
+    /// [`unchecked`](AddTask::unchecked).
+    pub fn add_task(&self, name: impl Into<String>, args: impl serde::Serialize) -> AddTask<AnyTask> {
+        AddTask::by_name(name.into(), Json::of(&args)).on(self)
+    }
+
+    /// Adds many tasks, in batches of 1,000 that are stored as a whole or not at all.
+    ///
+    /// # Errors
+    /// The first error; the batches before it are stored.
+    pub async fn add_all<F: TaskFn>(&self, tasks: impl IntoIterator<Item = AddTask<F>>) -> Result<Vec<TaskHandle<F>>> {
+        let parent = current::parent(&self.core);
+        let new: Vec<NewTask> =
+            tasks.into_iter().map(|task| task.into_new(&self.core, parent)).collect::<Result<_>>()?;
+        let added = self.core.add(new).await?;
+        Ok(added.into_iter().map(|a| TaskHandle::new(&self.core, a.id)).collect())
+    }
+
+    /// Lets a task run that was added as [`held`](AddTask::held). A task in another status stays as it is.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn start_task(&self, id: TaskId) -> Result<Status> {
+        let status = self.core.store.start(vec![id]).await?.pop().flatten();
+        status.ok_or_else(|| store::not_found(id))
+    }
+
+    /// A handle for a task whose function is not known here.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn task(&self, id: TaskId) -> Result<TaskHandle<AnyTask>> {
+        TaskHandle::attach(self, id).await
+    }
+
+    /// Records that match, the newest first.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a cursor that is none, [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn list(&self, list: List) -> Result<Listed> {
+        self.core.store.list(list).await
+    }
+
+    /// How many tasks there are.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn stats(&self) -> Result<Stats> {
+        self.core.store.stats().await
+    }
+
+    /// The task functions that the app knows, by the names they have here.
+    pub fn registered(&self) -> impl Iterator<Item = (&str, &'static TaskSpec)> {
+        self.core.registry.iter()
+    }
+
+    /// Sync bodies whose attempts are over (cancelled, or too slow) but which could not be stopped, and run on.
+    pub fn abandoned(&self) -> usize {
+        self.core.worker.get().map_or(0, |worker| worker.abandoned())
+    }
+
+    /// The store, for those who want to ask it directly.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.core.store
+    }
+
+    /// Stops claiming, waits for running tasks up to the grace, gives the rest back unharmed, and closes the app. It
+    /// is no longer the default one then.
+    ///
+    /// # Errors
+    /// None so far: what could not be given back is logged, and comes back when its lease is over.
+    pub async fn shutdown(&self) -> Result<()> {
+        if let Some(worker) = self.core.worker.get() {
+            worker.shutdown().await?;
+        }
+        self.core.over.cancel();
+        Ok(())
+    }
+
+    /// Runs until SIGTERM or Ctrl-C, then shuts down. No signal is handled otherwise.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if signals can't be received.
+    pub async fn run(&self) -> Result<()> {
+        let none = |e: std::io::Error| Error::new(ErrorKind::Unavailable, format!("no signals: {e}"));
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut terminate = signal(SignalKind::terminate()).map_err(none)?;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                pressed = tokio::signal::ctrl_c() => pressed.map_err(none)?,
+            }
+        }
+        #[cfg(not(unix))]
+        tokio::signal::ctrl_c().await.map_err(none)?;
+        self.shutdown().await
+    }
+}
+
+/// Makes a [`NewTask`] of what a builder was told.
+pub(crate) fn new_task(
+    name: String,
+    spec: Option<&TaskSpec>,
+    args: Json,
+    options: Options,
+    parent: Option<TaskId>,
+) -> NewTask {
+    let tags = spec.into_iter().flat_map(|s| s.tags.iter().map(|t| (*t).to_owned()));
+    let mut all: Vec<String> = tags.collect();
+    for tag in options.tags {
+        if !all.contains(&tag) {
+            all.push(tag);
+        }
+    }
+    NewTask {
+        id: options.id.unwrap_or_default(),
+        queue: options.queue.unwrap_or_else(|| spec.map_or("default", |s| s.queue).to_owned()),
+        priority: options.priority.unwrap_or_else(|| spec.map_or(0, |s| s.priority)),
+        name,
+        args,
+        tags: all,
+        due: options.due.unwrap_or(Due::Now),
+        expires: options.expires,
+        held: options.held,
+        unique: options.unique,
+        idempotency_key: options.idempotency_key,
+        retry_of: None,
+        parent,
+        retry: options.retry,
+        time_limit: options.time_limit,
+    }
+}

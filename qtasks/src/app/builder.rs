@@ -1,0 +1,192 @@
+//! [`Builder`]: everything about an app that can be set.
+
+use std::any::TypeId;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Config, Qtasks};
+use crate::context::States;
+use crate::error::{Error, Result};
+use crate::store::{Prune, Store};
+use crate::task::{TaskFn, TaskSpec, check_name};
+
+/// Sets up an app with a worker. Every setting has a default.
+#[must_use = "an app is made by `.start().await`"]
+#[derive(Default)]
+pub struct Builder {
+    pub(super) url: Option<String>,
+    pub(super) store: Option<Arc<dyn Store>>,
+    pub(super) states: States,
+    pub(super) only: Option<Vec<&'static TaskSpec>>,
+    pub(super) more: Vec<&'static TaskSpec>,
+    pub(super) renames: Vec<(String, String)>,
+    pub(super) config: Config,
+    pub(super) install: bool,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("url", &self.url).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// The URL of the store: `memory:` for one of its own, `memory:NAME` for one that apps of this process share.
+    /// Defaults to the environment variable `QTASKS_URL`.
+    pub fn store(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// A store that is open already, instead of a URL.
+    pub fn with_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// How many tasks the worker runs at once. Defaults to 32.
+    pub fn concurrency(mut self, tasks: usize) -> Self {
+        self.config.concurrency = tasks;
+        self
+    }
+
+    /// The queues that the worker serves. Defaults to those that task functions name, `default`, and every queue that
+    /// this app adds a task to.
+    pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+        self.config.queues = Some(queues.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// A value for all task functions that take a `State` of its type.
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(TypeId::of::<T>(), Arc::new(value));
+        self
+    }
+
+    /// The only task functions of this app. Defaults to all that are linked into the program.
+    pub fn tasks(mut self, specs: impl IntoIterator<Item = &'static TaskSpec>) -> Self {
+        self.only = Some(specs.into_iter().collect());
+        self
+    }
+
+    /// One more task function, for platforms on which those that are linked are not found.
+    pub fn register<F: TaskFn>(mut self) -> Self {
+        self.more.push(F::spec());
+        self
+    }
+
+    /// Gives the task function at a module path (`my_crate::mails::send`) another name in this app.
+    pub fn rename(mut self, path: impl Into<String>, name: impl Into<String>) -> Self {
+        self.renames.push((path.into(), name.into()));
+        self
+    }
+
+    /// The name of the worker. Defaults to one of its own: host name, process and a number.
+    pub fn worker_name(mut self, name: impl Into<String>) -> Self {
+        self.config.worker = name.into();
+        self
+    }
+
+    /// How long a task stays with a worker that says nothing more. Defaults to 10 s; heartbeats come every 0.3 of it.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.config.times.lease = lease;
+        self.config.times.heartbeat = lease * 3 / 10;
+        self
+    }
+
+    /// How often the store is searched for what time has changed. Defaults to 2 s.
+    pub fn scan(mut self, scan: Duration) -> Self {
+        self.config.times.scan = scan;
+        self
+    }
+
+    /// How long `shutdown()` waits for running tasks before it gives them back. Defaults to 25 s.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.config.grace = grace;
+        self
+    }
+
+    /// How many lost attempts in a row, without a new value, are followed by another. Defaults to 3.
+    pub fn crashes(mut self, crashes: u32) -> Self {
+        self.config.times.crashes_max = crashes;
+        self
+    }
+
+    /// The most bytes of arguments that one task may have. Defaults to 1 MiB.
+    pub fn args_bytes_max(mut self, bytes: usize) -> Self {
+        self.config.args_bytes_max = bytes;
+        self
+    }
+
+    /// The most bytes that one value may have. Defaults to 256 KiB.
+    pub fn value_bytes_max(mut self, bytes: usize) -> Self {
+        self.config.value_bytes_max = bytes;
+        self
+    }
+
+    /// The most values of a task that does not set its own. Defaults to 100,000.
+    pub fn yields_max(mut self, values: u64) -> Self {
+        self.config.yields_max = values;
+        self
+    }
+
+    /// The most bytes of the log of a task that does not set its own. Defaults to 64 MiB.
+    pub fn log_bytes_max(mut self, bytes: u64) -> Self {
+        self.config.log_bytes_max = bytes;
+        self
+    }
+
+    /// How long ended tasks are kept: their logs for so long after the end, their rows as long again. Defaults to 1 h
+    /// in memory, where also only 10,000 ended tasks and 256 MiB of their logs are kept.
+    pub fn retention(mut self, age: Duration) -> Self {
+        self.config.retention.age = age;
+        self
+    }
+
+    /// How many ended tasks, and how many bytes of their logs, are kept at most, whatever their age.
+    pub fn retention_max(mut self, tasks: Option<u64>, bytes: Option<u64>) -> Self {
+        self.config.retention = Prune { ended_max: tasks, bytes_max: bytes, ..self.config.retention };
+        self
+    }
+
+    /// Makes the app the default one, as [`init`](crate::init) does.
+    pub fn install(mut self) -> Self {
+        self.install = true;
+        self
+    }
+
+    /// Opens the store and starts a worker in this process, on the runtime that this is awaited on.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a setting that can't be, a URL of no store, or a state that no
+    /// `.state` gave; [`Conflict`](crate::ErrorKind::Conflict) for task functions that share a name, or with
+    /// [`install`](Self::install) while another app is installed;
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if the store can't be opened.
+    pub async fn start(self) -> Result<Qtasks> {
+        Qtasks::start(self, true).await
+    }
+
+    /// Opens the store without a worker: tasks can be added and watched, and wait for one elsewhere.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), save what is about a worker.
+    pub async fn open(self) -> Result<Qtasks> {
+        Qtasks::start(self, false).await
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.config.concurrency == 0 {
+            return Err(Error::invalid(
+                "`.concurrency(0)` would run nothing: use `.open()` for an app without a worker",
+            ));
+        }
+        if self.config.times.lease < Duration::from_millis(100) {
+            let lease = self.config.times.lease;
+            return Err(Error::invalid(format!("`.lease({lease:?})` is too short: it takes at least 100 ms")));
+        }
+        if self.config.times.scan.is_zero() {
+            return Err(Error::invalid("`.scan(0)` would never rest: it takes more than 0"));
+        }
+        self.config.queues.iter().flatten().try_for_each(|queue| check_name("name of the queue", queue))
+    }
+}

@@ -1,0 +1,81 @@
+//! Which app a call belongs to that names none: the one whose body is being polled, else the installed one.
+
+use std::cell::RefCell;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use super::{Core, Qtasks};
+use crate::error::{Error, ErrorKind, Result};
+use crate::task::TaskId;
+
+/// An app, and the task whose body is being polled.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    core: Weak<Core>,
+    task: Option<TaskId>,
+}
+
+impl Scope {
+    pub(crate) fn new(core: &Arc<Core>) -> Self {
+        Scope { core: Arc::downgrade(core), task: None }
+    }
+
+    pub(crate) fn within(&self, task: TaskId) -> Self {
+        Scope { core: self.core.clone(), task: Some(task) }
+    }
+}
+
+thread_local! {
+    static POLLED: RefCell<Option<Scope>> = const { RefCell::new(None) };
+}
+
+/// Until it is dropped, the scope is the current one of this thread.
+pub(crate) struct Entered(Option<Scope>);
+
+pub(crate) fn enter(scope: &Scope) -> Entered {
+    Entered(POLLED.with(|p| p.replace(Some(scope.clone()))))
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let before = self.0.take();
+        POLLED.with(|p| p.replace(before));
+    }
+}
+
+static INSTALLED: RwLock<Option<Weak<Core>>> = RwLock::new(None);
+
+fn installed() -> Option<Arc<Core>> {
+    let installed = INSTALLED.read().unwrap_or_else(PoisonError::into_inner);
+    installed.as_ref().and_then(Weak::upgrade).filter(|core| !core.is_closed())
+}
+
+/// Makes an app the default one.
+pub(super) fn install(app: &Qtasks) -> Result<()> {
+    let mut installed = INSTALLED.write().unwrap_or_else(PoisonError::into_inner);
+    let open = installed.as_ref().and_then(Weak::upgrade).filter(|core| !core.is_closed());
+    if open.is_some_and(|core| !Arc::ptr_eq(&core, &app.core)) {
+        let message = "another app is installed and open: shut it down first, or add tasks to this one by `.on(&app)`";
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    *installed = Some(Arc::downgrade(&app.core));
+    Ok(())
+}
+
+/// The app that a call belongs to which names none, and the task that makes it.
+pub(crate) fn core() -> Result<(Arc<Core>, Option<TaskId>)> {
+    let polled = POLLED.with(|p| p.borrow().as_ref().and_then(|s| Some((s.core.upgrade()?, s.task))));
+    polled.or_else(|| installed().map(|core| (core, None))).ok_or_else(|| {
+        Error::new(
+            ErrorKind::NoApp,
+            "no app to add the task to: call `qtasks::init(url)` first, or name one by `.on(&app)`",
+        )
+    })
+}
+
+/// The task whose body this thread polls for an app.
+pub(crate) fn parent(core: &Arc<Core>) -> Option<TaskId> {
+    POLLED.with(|p| {
+        let polled = p.borrow();
+        polled.as_ref().filter(|s| s.core.ptr_eq(&Arc::downgrade(core))).and_then(|s| s.task)
+    })
+}

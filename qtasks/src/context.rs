@@ -1,0 +1,351 @@
+//! What a task function can take besides its arguments: [`Context`], [`State`], [`Resume`].
+//!
+//! Invariant: nothing here writes to a store. What a body asks for goes to the attempt that runs it.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::json::Json;
+use crate::task::{FailureKind, TaskFailure, TaskId, check_name};
+
+/// The most bytes that a checkpoint may take.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
+
+/// What a body asks of the attempt that runs it.
+pub(crate) trait Attempt: Send + Sync {
+    fn send_event(&self, name: &str, data: Json) -> Result<()>;
+    fn checkpoint(&self, data: Json) -> Result<()>;
+    /// Done when all that was yielded and sent so far is stored.
+    fn flushed(&self) -> BoxFuture<'static, Result<()>>;
+    fn cancel(&self, reason: String);
+    fn is_cancelled(&self) -> bool;
+    /// Done when the attempt is to stop.
+    fn stopped(&self) -> BoxFuture<'static, ()>;
+    /// Fails the task, whatever its body does.
+    fn fail(&self, failure: TaskFailure);
+    fn runtime(&self) -> tokio::runtime::Handle;
+}
+
+/// Values given by `.state(value)`, by their type.
+pub(crate) type States = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
+
+/// What a running task can know and do besides yielding: a parameter `ctx: Context` or `ctx: &Context`.
+///
+/// Cheap to clone, and may be sent elsewhere; once the attempt is over, what it is asked for is refused.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    id: TaskId,
+    name: String,
+    attempt: u32,
+    states: Arc<States>,
+    resume: ResumePoint,
+    /// `None` where the function is called directly.
+    run: Option<Arc<dyn Attempt>>,
+}
+
+/// What the attempts before this one left.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ResumePoint {
+    pub(crate) count: u64,
+    pub(crate) last: Option<Json>,
+    pub(crate) checkpoint: Option<Json>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        id: TaskId,
+        name: String,
+        attempt: u32,
+        states: Arc<States>,
+        resume: ResumePoint,
+        run: Arc<dyn Attempt>,
+    ) -> Self {
+        Context(Arc::new(Inner { id, name, attempt, states, resume, run: Some(run) }))
+    }
+
+    /// A context for calling a task function directly, without a queue: events and checkpoints go nowhere.
+    pub fn detached() -> Self {
+        Context(Arc::new(Inner {
+            id: TaskId::new(),
+            name: "detached".to_owned(),
+            attempt: 1,
+            states: Arc::default(),
+            resume: ResumePoint::default(),
+            run: None,
+        }))
+    }
+
+    /// The id of the task.
+    pub fn id(&self) -> TaskId {
+        self.0.id
+    }
+
+    /// The name of the task.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Which attempt this is, counted from 1.
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// Adds an event of one's own to the log, between the yields before and after it. It is stored with them, and
+    /// seen by those who read events; values and `returning` don't have it.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a name that can't be one, [`Codec`](ErrorKind::Codec) for data that is no
+    /// JSON, [`Limit`](ErrorKind::Limit) for too much of it, [`Fenced`](ErrorKind::Fenced) after the attempt.
+    pub fn send_event<T: Serialize + ?Sized>(&self, name: &str, data: &T) -> Result<()> {
+        check_name("name of the event", name)?;
+        let data = Json::of(data).map_err(|e| codec(format!("the data of the event `{name}`: {e}")))?;
+        self.0.run.as_ref().map_or(Ok(()), |run| run.send_event(name, data))
+    }
+
+    /// Keeps `value` for the attempt after this one, which finds it in `from.checkpoint()`. It is stored together
+    /// with the next yield, or not at all.
+    ///
+    /// # Errors
+    /// [`Codec`](ErrorKind::Codec) for a value that is no JSON, [`Limit`](ErrorKind::Limit) above
+    /// [`CHECKPOINT_BYTES_MAX`], [`Fenced`](ErrorKind::Fenced) after the attempt.
+    pub fn checkpoint<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
+        let data = Json::of(value).map_err(|e| codec(format!("the checkpoint: {e}")))?;
+        let bytes = data.as_bytes().len();
+        if bytes > CHECKPOINT_BYTES_MAX {
+            let message = format!("the checkpoint has {bytes} bytes, of at most {CHECKPOINT_BYTES_MAX}");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        self.0.run.as_ref().map_or(Ok(()), |run| run.checkpoint(data))
+    }
+
+    /// Waits until all that was yielded and sent so far is stored.
+    ///
+    /// # Errors
+    /// [`Fenced`](ErrorKind::Fenced) if the task is no longer this attempt's.
+    pub async fn flush(&self) -> Result<()> {
+        match &self.0.run {
+            Some(run) => run.flushed().await,
+            None => Ok(()),
+        }
+    }
+
+    /// [`flush`](Self::flush) for a sync body.
+    ///
+    /// # Errors
+    /// As `flush`.
+    pub fn flush_blocking(&self) -> Result<()> {
+        match &self.0.run {
+            Some(run) => run.runtime().block_on(run.flushed()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the task is to stop: it was cancelled, its time is up, or its worker shuts down. An async body is
+    /// dropped at its next await and need not ask; a long sync one should.
+    pub fn cancelled(&self) -> bool {
+        self.0.run.as_ref().is_some_and(|run| run.is_cancelled())
+    }
+
+    /// Cancels the task from within: it ends `cancelled` with this reason, and the body is dropped at its next await
+    /// or yield. Awaiting what this returns is such an await.
+    pub fn cancel(&self, reason: impl Into<String>) -> Cancelling {
+        let run = self.0.run.as_ref();
+        if let Some(run) = run {
+            run.cancel(reason.into());
+        }
+        Cancelling { over: run.is_none() }
+    }
+
+    /// Waits for `duration`.
+    pub async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    /// Blocks a sync body for `duration`, or until it is to stop.
+    pub fn sleep_blocking(&self, duration: Duration) {
+        match &self.0.run {
+            Some(run) => run.runtime().block_on(async {
+                tokio::select! {
+                    () = tokio::time::sleep(duration) => {}
+                    () = run.stopped() => {}
+                }
+            }),
+            None => std::thread::sleep(duration),
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("id", &self.0.id)
+            .field("name", &self.0.name)
+            .field("attempt", &self.0.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+fn codec(message: String) -> Error {
+    Error::new(ErrorKind::Codec, message)
+}
+
+/// What [`Context::cancel`] returns: a place to wait for the end that it asked for.
+#[derive(Debug)]
+pub struct Cancelling {
+    over: bool,
+}
+
+impl Future for Cancelling {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
+        // Never woken: the body that waits here is dropped.
+        if self.over { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// What the app gave by `.state(value)`, found by its type: a parameter `db: State<Db>`.
+pub struct State<T>(Arc<T>);
+
+impl<T> State<T> {
+    /// For calling a task function directly.
+    pub fn new(value: T) -> Self {
+        State(Arc::new(value))
+    }
+
+    /// The shared value.
+    pub fn into_inner(self) -> Arc<T> {
+        self.0
+    }
+}
+
+impl<T> Clone for State<T> {
+    fn clone(&self) -> Self {
+        State(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for State<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for State<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("State").field(&self.0).finish()
+    }
+}
+
+/// Where a generator goes on: a parameter `from: Resume<T>`, with `T` the type of the stored values.
+///
+/// A function that takes it is not replayed: its body begins after the last value that holds, whether that was an
+/// attempt ago or never.
+#[derive(Clone)]
+pub struct Resume<T> {
+    count: u64,
+    last: Option<T>,
+    checkpoint: Option<Json>,
+    /// Where to report a checkpoint that can't be read.
+    run: Option<Arc<dyn Attempt>>,
+}
+
+impl<T> Resume<T> {
+    /// From the start, for calling a task function directly.
+    pub fn start() -> Self {
+        Resume { count: 0, last: None, checkpoint: None, run: None }
+    }
+
+    /// How many values hold: the index of the next one.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The last value that holds.
+    pub fn last(&self) -> Option<&T> {
+        self.last.as_ref()
+    }
+
+    /// What [`Context::checkpoint`] kept with the last of the values that followed one.
+    ///
+    /// One that can't be read as a `C` fails the task with kind `codec` before it stores anything more, so that a
+    /// changed type can't make a task start over unnoticed; `None` is what the body sees until then.
+    pub fn checkpoint<C: DeserializeOwned>(&self) -> Option<C> {
+        match self.checkpoint.as_ref()?.get() {
+            Ok(value) => Some(value),
+            Err(e) => {
+                let message = format!("the checkpoint is no `{}`: {e}", type_name::<C>());
+                if let Some(run) = &self.run {
+                    run.fail(TaskFailure::new(FailureKind::Codec, message));
+                }
+                None
+            }
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Resume<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resume")
+            .field("count", &self.count)
+            .field("last", &self.last)
+            .field("checkpoint", &self.checkpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A parameter that does not come from the caller. Implement it for types of your own and mark the parameter
+/// `#[context]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be taken from the task context",
+    label = "not a context parameter",
+    note = "context parameters are `Context`, `&Context`, `State<T>`, `Resume<T>` and types implementing `FromContext`"
+)]
+pub trait FromContext: Sized {
+    /// Takes it from the context of the attempt that begins.
+    ///
+    /// # Errors
+    /// Whatever fails the task.
+    fn from_context(ctx: &Context) -> Result<Self, TaskFailure>;
+}
+
+impl FromContext for Context {
+    fn from_context(ctx: &Context) -> Result<Self, TaskFailure> {
+        Ok(ctx.clone())
+    }
+}
+
+impl<T: Send + Sync + 'static> FromContext for State<T> {
+    fn from_context(ctx: &Context) -> Result<Self, TaskFailure> {
+        let found = ctx.0.states.get(&TypeId::of::<T>()).cloned().and_then(|s| s.downcast::<T>().ok());
+        found.map(State).ok_or_else(|| {
+            let message = format!("no state of type `{}`: give it by `.state(value)`", type_name::<T>());
+            TaskFailure::new(FailureKind::Error, message)
+        })
+    }
+}
+
+impl<T: DeserializeOwned> FromContext for Resume<T> {
+    fn from_context(ctx: &Context) -> Result<Self, TaskFailure> {
+        let ResumePoint { count, last, checkpoint } = ctx.0.resume.clone();
+        let last = last.map(|l| l.get()).transpose().map_err(|e| {
+            let message = format!("the last value is no `{}`: {e}", type_name::<T>());
+            TaskFailure::new(FailureKind::Codec, message)
+        })?;
+        Ok(Resume { count, last, checkpoint, run: ctx.0.run.clone() })
+    }
+}

@@ -1,0 +1,268 @@
+//! [`TaskHandle`]: watch, wait for, cancel a task; and the ways in which waiting for one ends.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::app::{Core, Qtasks};
+use crate::error::{Error, ErrorKind, Result};
+use crate::json::Json;
+use crate::store::Cancelled;
+use crate::task::function::Of;
+use crate::task::{Generates, Status, Task, TaskFailure, TaskFn, TaskId, TaskRecord};
+use crate::watch::{Events, Values};
+
+/// A task that was added, wherever it runs. Cheap to clone; dropping it changes nothing.
+pub struct TaskHandle<F: TaskFn> {
+    core: Arc<Core>,
+    id: TaskId,
+    of: Of<F>,
+}
+
+impl<F: TaskFn> Clone for TaskHandle<F> {
+    fn clone(&self) -> Self {
+        TaskHandle { core: Arc::clone(&self.core), id: self.id, of: PhantomData }
+    }
+}
+
+impl<F: TaskFn> fmt::Debug for TaskHandle<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskHandle").field("id", &self.id).field("of", &F::NAME).finish_non_exhaustive()
+    }
+}
+
+impl<F: TaskFn> TaskHandle<F> {
+    pub(crate) fn new(core: &Arc<Core>, id: TaskId) -> Self {
+        TaskHandle { core: Arc::clone(core), id, of: PhantomData }
+    }
+
+    /// A handle for a task that was added before, by this process or another.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound); [`Invalid`](ErrorKind::Invalid) if it is a task of another function;
+    /// [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn attach(app: &Qtasks, id: TaskId) -> Result<Self> {
+        let core = app.core();
+        let record = core.hub.record(id).await?;
+        let name = core.registry.name_of::<F>();
+        if !name.is_empty() && record.name != name {
+            return Err(Error::invalid(format!("task {id} is a `{}`, not a `{name}`", record.name)));
+        }
+        Ok(TaskHandle::new(core, id))
+    }
+
+    /// Names the task for ever.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// Where the task is in its life.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) once retention has taken it, [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn status(&self) -> Result<Status> {
+        self.record().await.map(|r| r.status)
+    }
+
+    /// The task as it is stored.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) once retention has taken it, [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn record(&self) -> Result<TaskRecord> {
+        self.core.hub.record(self.id).await
+    }
+
+    /// Waits for the end of the task, however long that takes.
+    ///
+    /// # Errors
+    /// [`WaitError::Ended`] if it failed or was cancelled, [`WaitError::Store`].
+    pub async fn wait(&self) -> Result<Task<F>, WaitError<F>> {
+        let record = self.core.hub.ended(self.id).await?;
+        self.result(record).await
+    }
+
+    /// Waits for the end of the task, at most so long. The task goes on if it is not over by then.
+    ///
+    /// # Errors
+    /// [`WaitError::Ended`] if it failed or was cancelled, [`WaitError::TimedOut`], [`WaitError::Store`].
+    pub async fn wait_timeout(&self, timeout: Duration) -> Result<Task<F>, WaitError<F>> {
+        match tokio::time::timeout(timeout, self.core.hub.ended(self.id)).await {
+            Ok(record) => self.result(record?).await,
+            Err(_) => Err(WaitError::TimedOut(self.clone())),
+        }
+    }
+
+    async fn result(&self, record: TaskRecord) -> Result<Task<F>, WaitError<F>> {
+        // A log that retention has taken is `Gone`, also where it had no yields.
+        let yields = self.core.hub.yields(self.id).await?;
+        if record.status != Status::Completed {
+            let failure = record.failure().expect("ended, and not well");
+            let all = yields.iter().map(|raw| Json::trusted(raw.to_vec().into())).collect();
+            return Err(WaitError::Ended(Box::new(Ended { record, failure, yields: all })));
+        }
+        let codec = F::__codec();
+        let last = record.final_value.as_ref().map(Json::as_bytes);
+        let spec = self.core.registry.get(&record.name);
+        let read = if F::NAME.is_empty() && spec.is_some_and(|s| !s.generating) {
+            // By its name alone a plain task looks like a generator: what it returned is all its values.
+            codec.read(last.into_iter(), last)
+        } else {
+            codec.read(yields.iter(), last)
+        };
+        let (returning, final_value) = read.map_err(|e| {
+            let message = format!("the values of task {} can't be read: {e}", self.id);
+            Error::new(ErrorKind::Codec, message).with_source(e)
+        })?;
+        Ok(Task::new(record, returning, final_value))
+    }
+
+    /// Cancels the task. Returns when that is recorded; a running body is dropped at its next await or yield, which
+    /// [`wait`](Self::wait) waits for. Cancelling again, or a task that has ended, changes nothing.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn cancel(&self, reason: impl Into<String>) -> Result<Cancelled> {
+        self.core.store.cancel(self.id, reason.into()).await
+    }
+
+    /// Every event of the log from a place on, void ones included, live until the end. 0 and 1 are the start.
+    pub fn events_from(&self, seq: u64) -> Events {
+        Events::new(&self.core.hub, self.id, seq)
+    }
+
+    /// [`wait`](Self::wait) for callers without a runtime.
+    ///
+    /// # Errors
+    /// As `wait`; [`Invalid`](ErrorKind::Invalid) on the only thread of the app's own runtime, which it would block
+    /// for ever.
+    pub fn wait_blocking(&self) -> Result<Task<F>, WaitError<F>>
+    where
+        F::Returning: Send,
+        F::Final: Send,
+    {
+        let handle = self.clone();
+        crate::blocking::wait(&self.core.runtime, async move { handle.wait().await })?
+    }
+}
+
+impl<F: Generates> TaskHandle<F> {
+    /// The values of the task from the first on, live until the end.
+    pub fn stream(&self) -> Values<F> {
+        self.stream_after(0)
+    }
+
+    /// The values of the task that come after a place in its log, live until the end.
+    pub fn stream_after(&self, seq: u64) -> Values<F> {
+        Values::new(&self.core.hub, self.id, seq)
+    }
+}
+
+/// A task that ended, and not well.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Ended {
+    /// The task as it is stored.
+    pub record: TaskRecord,
+    failure: TaskFailure,
+    yields: Vec<Json>,
+}
+
+impl Ended {
+    /// How it failed: of a cancelled task the kind is `cancelled`, the message its reason.
+    pub fn failure(&self) -> &TaskFailure {
+        &self.failure
+    }
+
+    /// What it yielded before it ended, as it is stored.
+    pub fn yields(&self) -> &[Json] {
+        &self.yields
+    }
+
+    /// What it yielded before it ended.
+    ///
+    /// # Errors
+    /// [`Codec`](ErrorKind::Codec) if the values are no `T`s.
+    pub fn returning<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        let values = self.yields.iter().enumerate().map(|(i, value)| {
+            let codec = |e| Error::new(ErrorKind::Codec, format!("value {i} of task {}: {e}", self.record.id));
+            value.get().map_err(codec)
+        });
+        values.collect()
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task {} (`{}`): {}", self.record.id, self.record.name, self.failure)
+    }
+}
+
+/// Why waiting for a task brought no result.
+#[non_exhaustive]
+pub enum WaitError<F: TaskFn> {
+    /// The task failed or was cancelled.
+    Ended(Box<Ended>),
+    /// It was not over in time. It goes on; here is its handle.
+    TimedOut(TaskHandle<F>),
+    /// The store could not be asked, or the task not be added.
+    Store(Error),
+}
+
+impl<F: TaskFn> WaitError<F> {
+    /// How the task failed, if it ended.
+    pub fn failure(&self) -> Option<&TaskFailure> {
+        match self {
+            WaitError::Ended(ended) => Some(ended.failure()),
+            WaitError::TimedOut(_) | WaitError::Store(_) => None,
+        }
+    }
+}
+
+impl<F: TaskFn> fmt::Debug for WaitError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitError::Ended(ended) => f.debug_tuple("Ended").field(ended).finish(),
+            WaitError::TimedOut(handle) => f.debug_tuple("TimedOut").field(handle).finish(),
+            WaitError::Store(error) => f.debug_tuple("Store").field(error).finish(),
+        }
+    }
+}
+
+impl<F: TaskFn> fmt::Display for WaitError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitError::Ended(ended) => ended.fmt(f),
+            WaitError::TimedOut(handle) => write!(f, "task {} was not over in time; it goes on", handle.id),
+            WaitError::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<F: TaskFn> std::error::Error for WaitError<F> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            WaitError::Ended(ended) => Some(&ended.failure),
+            WaitError::TimedOut(_) => None,
+            WaitError::Store(error) => Some(error),
+        }
+    }
+}
+
+impl<F: TaskFn> From<Error> for WaitError<F> {
+    fn from(error: Error) -> Self {
+        WaitError::Store(error)
+    }
+}
+
+impl<F: TaskFn> From<WaitError<F>> for Error {
+    fn from(error: WaitError<F>) -> Self {
+        match error {
+            WaitError::Ended(ended) => Error::task_failed(ended.failure),
+            WaitError::TimedOut(_) => Error::new(ErrorKind::TimedOut, error.to_string()),
+            WaitError::Store(error) => error,
+        }
+    }
+}

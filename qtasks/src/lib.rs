@@ -1,0 +1,70 @@
+#![doc = include_str!("../../README.md")]
+#![doc(html_no_source)]
+
+pub mod error;
+pub mod json;
+pub mod task;
+
+pub mod event;
+pub mod retry;
+
+pub mod generator;
+
+mod args;
+pub mod context;
+mod erased;
+mod registry;
+
+mod clock;
+pub mod store;
+
+mod watch;
+mod worker;
+
+mod add_task;
+mod app;
+pub mod blocking;
+mod handle;
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+
+pub use add_task::AddTask;
+pub use app::{Builder, Qtasks, init};
+pub use clock::Clock;
+pub use context::{Context, FromContext, Resume, State};
+pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, EventKind};
+pub use handle::{Ended, TaskHandle, WaitError};
+pub use json::Json;
+pub use retry::RetryPolicy;
+pub use store::Store;
+pub use task::{
+    AnyTask, ArgSpec, FailureKind, Generates, Keep, Never, OnRetry, Status, Task, TaskFailure, TaskFn, TaskId,
+    TaskKind, TaskRecord, TaskSpec,
+};
+pub use watch::{Events, Values};
+
+pub use async_stream::{stream, try_stream};
+pub use futures::{Stream, StreamExt, TryStreamExt};
+pub use qtasks_macros::{task, tasks};
+
+/// What most programs use: `use qtasks::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        Context, Qtasks, Resume, State, StreamExt, Task, TaskFn, TaskHandle, TryStreamExt, stream, task, tasks,
+        try_stream, yield_,
+    };
+}
+
+/// Yields a value from the body of a function marked [`#[task]`](macro@task).
+///
+/// The attribute replaces it; on its own it is an error.
+#[macro_export]
+macro_rules! yield_ {
+    (@in_a_task) => {};
+    ($($value:tt)*) => {
+        ::core::compile_error!("`yield_!` works only directly in the body of a function marked `#[task]`")
+    };
+}

@@ -1,0 +1,152 @@
+//! [`Registry`]: the task functions that an app knows, by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use crate::context::States;
+use crate::error::{Error, ErrorKind, Result};
+use crate::task::{Keep, TaskFn, TaskSpec, check_name};
+
+/// What `#[task]` submits at link time.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Registration(pub fn() -> &'static TaskSpec);
+inventory::collect!(Registration);
+
+/// The task functions that an app knows.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    specs: BTreeMap<String, &'static TaskSpec>,
+    /// Of those that bear another name here than in their own code.
+    renamed: Vec<(&'static TaskSpec, String)>,
+    /// Names that more than one function bears: an error when a worker starts.
+    doubles: Vec<(String, &'static TaskSpec, &'static TaskSpec)>,
+}
+
+impl Registry {
+    /// Of all that is linked and all that was registered by hand, or of a given set.
+    pub(crate) fn collect(
+        only: Option<&[&'static TaskSpec]>,
+        more: &[&'static TaskSpec],
+        renames: &[(String, String)],
+    ) -> Result<Self> {
+        let mut registry = Registry::default();
+        let linked = inventory::iter::<Registration>.into_iter().map(|r| (r.0)());
+        let mut specs: Vec<_> = match only {
+            Some(only) => only.to_vec(),
+            None => linked.collect(),
+        };
+        specs.extend(more);
+        // The linker's order is nobody's.
+        specs.sort_by_key(|s| (s.name, s.file, s.line));
+        specs.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        let mut unused: BTreeSet<&String> = renames.iter().map(|(path, _)| path).collect();
+        for spec in specs {
+            let is = |path: &str| path == spec.name || path == format!("{}::{}", spec.module, spec.name);
+            let rename = renames.iter().find(|(path, _)| is(path));
+            let name = rename.map_or(spec.name, |(_, name)| name);
+            if let Some((path, name)) = rename {
+                unused.remove(path);
+                registry.renamed.push((spec, name.clone()));
+            }
+            check_name("name of the task", name)
+                .map_err(|e| Error::invalid(format!("{e} (the function at {})", spec.place())))?;
+            if let Some(other) = registry.specs.insert(name.to_owned(), spec) {
+                registry.doubles.push((name.to_owned(), other, spec));
+            }
+        }
+        if let Some(path) = unused.first() {
+            let message = format!("`.rename(\"{path}\", …)`: no task function has that path");
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        Ok(registry)
+    }
+
+    /// Whether a worker can serve the set.
+    pub(crate) fn check(&self, states: &States) -> Result<()> {
+        if !self.doubles.is_empty() {
+            let mut message = "task functions that share a name:".to_owned();
+            for (name, a, b) in &self.doubles {
+                let _ = write!(message, " `{name}` at {} and {};", a.place(), b.place());
+            }
+            message.push_str(" give one `name = \"…\"`, or use `.rename(path, name)`");
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        let mut missing = String::new();
+        for (name, spec) in &self.specs {
+            for state in spec.state.iter().filter(|s| !states.contains_key(&(s.id)())) {
+                let _ = write!(missing, " `{name}` ({}) takes `State<{}>`;", spec.place(), state.ty);
+            }
+        }
+        if !missing.is_empty() {
+            let message = format!(
+                "states that no `.state(value)` gave:{missing} give them, or leave those tasks out by `.tasks([…])`"
+            );
+            return Err(Error::invalid(message));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'static TaskSpec> {
+        self.specs.get(name).copied()
+    }
+
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.specs.keys().map(String::as_str).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'static TaskSpec)> {
+        self.specs.iter().map(|(name, spec)| (name.as_str(), *spec))
+    }
+
+    /// The name that a task function bears here.
+    pub(crate) fn name_of<F: TaskFn>(&self) -> &str {
+        let renamed = self.renamed.iter().find(|(spec, _)| std::ptr::eq(*spec, F::spec()));
+        renamed.map_or(F::NAME, |(_, name)| name)
+    }
+
+    /// Every queue that a task function names, and the default one.
+    pub(crate) fn queues(&self) -> Vec<String> {
+        let named = self.specs.values().map(|s| s.queue.to_owned());
+        named.chain(["default".to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// There is no such name: which are near it?
+    pub(crate) fn unknown(&self, name: &str) -> Error {
+        let mut near: Vec<_> = self.names().into_iter().map(|known| (distance(name, known), known)).collect();
+        near.sort_unstable();
+        near.retain(|(distance, known)| *distance <= known.len().max(name.len()) / 3 + 1);
+        let mut message = format!("no task named {name:?}");
+        if self.specs.is_empty() {
+            message.push_str("; no task function is linked: a crate of tasks needs a `use my_tasks as _;`");
+        } else if !near.is_empty() {
+            let near: Vec<_> = near.iter().take(3).map(|(_, known)| format!("{known:?}")).collect();
+            let _ = write!(message, "; did you mean {}?", near.join(" or "));
+        }
+        Error::new(ErrorKind::NotFound, message)
+    }
+}
+
+/// What needs a later version: such a task is refused when it is added.
+pub(crate) fn unsupported(spec: &TaskSpec) -> Option<Error> {
+    let what = match (spec.executor, spec.keep) {
+        (Some(executor), _) => format!("`executor = {executor}`"),
+        (None, Keep::Last(n)) => format!("`keep = last({n})`"),
+        (None, Keep::All) => return None,
+    };
+    Some(Error::invalid(format!("the task `{}` sets {what}, which this version can't do yet: leave it out", spec.name)))
+}
+
+/// How many letters must be changed, added or left out to make one of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let next = (corner + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            corner = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,533 @@
+//! [`Store`]: where tasks and their logs live. One trait, many backends, one [suite](conformance) that all pass.
+//!
+//! Invariant: a store is opened with a clock of its own, and no operation is told what time it is. Leases, delays and
+//! backoffs go in as durations.
+//!
+//! The trait still grows with the features that need it: until version 1 every release may change it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Draft, EventBatch};
+use crate::json::Json;
+use crate::retry::RetryPolicy;
+use crate::task::{Rewind, Status, TaskId, TaskRecord};
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod interest;
+pub mod memory;
+
+pub use interest::Interest;
+pub use memory::MemoryStore;
+
+/// The answer of a store, when it comes.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
+
+/// The hints that a store gives to one process: see [`Store::watch`].
+pub type Hints = BoxStream<'static, Hint>;
+
+/// Where tasks and their logs live.
+///
+/// Batches in, batches out. Where an operation fails with [`Unavailable`](ErrorKind::Unavailable), whether it was done
+/// is unknown: each says how to repeat it. Dropping a future is the same as an unknown outcome.
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// Stores new tasks: all of them or none.
+    ///
+    /// Idempotent: ids are made by the caller, and an id that is stored already answers that task, so a repeat adds
+    /// nothing. An idempotency key that was used before answers the first task under it; a unique key answers the
+    /// unfinished task of that name and key, if there is one. Each new task gets a number *n* in the order of adding.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) if an idempotency key was used with other arguments or another name.
+    fn add(&self, batch: Vec<NewTask>) -> Answer<'_, Vec<Added>>;
+
+    /// Gives at most `max` ready tasks of the offered pairs to a worker, each to one caller only: the lowest priority
+    /// number first, then the earliest due, then *n*.
+    ///
+    /// Epoch and attempt of each grow, and its lease runs for `lease` from now. The cost grows with the offers and
+    /// the answer, not with what else is queued. Never waits. Idempotent by `token`: the same again answers those of
+    /// its tasks that the worker still holds.
+    fn claim(&self, claim: Claim) -> Answer<'_, Claimed>;
+
+    /// Sets right what time has changed, at most `max` tasks of each sort: leases that ran out (a `retry` event of
+    /// kind `lost` and queued again; `failed` when the crash budget is used up; `cancelled` if that was asked for),
+    /// tasks that are due, tasks never started whose time to start is over.
+    ///
+    /// Every process that has the store open calls it. The first call after a gap in which nobody did (longer than
+    /// half a lease) takes no lease away for one heartbeat and a second, counted once from there: a machine that
+    /// slept must not lose what it was doing.
+    fn sweep(&self, sweep: Sweep) -> Answer<'_, Swept>;
+
+    /// Appends to the logs of running tasks, each entry atomically and apart from the others.
+    ///
+    /// Per entry, in this order: equal to the last append that was taken (epoch, `after_seq`, number of events) →
+    /// `Stored`, also when the task has since ended; no such task, another epoch, or not running → `Fenced`; a tail
+    /// other than `after_seq` → `Conflict`; else the events are stored, and with an outcome the status changes in
+    /// the same step. Under a cancel that was asked for, an outcome `Retry` becomes `cancelled`.
+    ///
+    /// # Errors
+    /// The outcome of the whole call is unknown: repeat the same batch, unchanged.
+    fn append(&self, batch: Vec<Append>) -> Answer<'_, Vec<Appended>>;
+
+    /// Renews leases, also one that ran out but was not taken yet. Tells of each whether it is held, fenced, or asked
+    /// to cancel.
+    fn extend(&self, leases: Vec<Lease>, lease: Duration) -> Answer<'_, Vec<Extended>>;
+
+    /// Makes held tasks queued, or delayed if they are due later. Leaves any other as it is, and answers the status
+    /// that each has then; `None` where there is no such task.
+    fn start(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Option<Status>>>;
+
+    /// Cancels a task that is not running, event and status in one step; asks the owner of one that is. Of several
+    /// reasons the first is kept.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound).
+    fn cancel(&self, id: TaskId, reason: String) -> Answer<'_, Cancelled>;
+
+    /// Takes tasks back from their owner, unharmed and without counting; one that was asked to cancel ends
+    /// `cancelled`. What the lease no longer covers is left alone.
+    fn release(&self, leases: Vec<Lease>) -> Answer<'_, ()>;
+
+    /// The records of tasks; `None` where there is no such task.
+    fn get(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Option<TaskRecord>>>;
+
+    /// Records that match a filter, the newest first, from a cursor of an earlier page on.
+    fn list(&self, list: List) -> Answer<'_, Listed>;
+
+    /// How many tasks there are.
+    fn stats(&self) -> Answer<'_, Stats>;
+
+    /// Events of one log in order, from `from_seq` on.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound); [`Gone`](ErrorKind::Gone) once retention has taken the log.
+    fn read(&self, read: Read) -> Answer<'_, Slice>;
+
+    /// Hints for one process about what it is interested in, which may change at any time. Hints may be lost or
+    /// repeated: they say when to look, never what is there. Of several idle workers one is woken per `Ready`;
+    /// `Cancel` goes to everyone.
+    fn watch(&self, interest: Arc<Interest>) -> Answer<'_, Hints>;
+
+    /// Takes away what retention no longer keeps, at most `max` tasks a call: first log, arguments and values go, the
+    /// row stays as long again, then the row.
+    fn prune(&self, prune: Prune) -> Answer<'_, Pruned>;
+
+    /// The document under a key.
+    fn doc_get(&self, key: String) -> Answer<'_, Option<Doc>>;
+
+    /// Stores a document if its version is `if_version`: `None` for any, 0 for one that is not there. It expires by
+    /// itself after `expires`, if given. Answers the new version, or `None` if the version was another.
+    fn doc_put(&self, put: DocPut) -> Answer<'_, Option<u64>>;
+
+    /// The documents whose keys begin with a prefix, in the order of their keys.
+    fn doc_list(&self, prefix: String) -> Answer<'_, Vec<Doc>>;
+
+    /// The same store with connections that the calling runtime drives: heartbeats must not depend on a runtime that
+    /// a body may block.
+    fn on_this_runtime(&self) -> Answer<'_, Arc<dyn Store>>;
+
+    /// What a stored event survives, in a few words.
+    fn durability(&self) -> &'static str;
+}
+
+/// A task to be added.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewTask {
+    /// Made by the caller.
+    pub id: TaskId,
+    /// The name of its task function.
+    pub name: String,
+    /// The queue it goes to.
+    pub queue: String,
+    /// Lower numbers are run first.
+    pub priority: i16,
+    /// Its arguments.
+    pub args: Json,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// When it is due.
+    pub due: Due,
+    /// Cancelled unless started after so long.
+    pub expires: Option<Duration>,
+    /// Stored, but not to be run yet.
+    pub held: bool,
+    /// At most one unfinished task of a name has this key.
+    pub unique: Option<String>,
+    /// At most one task ever has this key.
+    pub idempotency_key: Option<String>,
+    /// The ended task that this one does again.
+    pub retry_of: Option<TaskId>,
+    /// The task whose body adds it.
+    pub parent: Option<TaskId>,
+    /// Instead of the function's own.
+    pub retry: Option<RetryPolicy>,
+    /// Instead of the function's own.
+    pub time_limit: Option<Duration>,
+}
+
+/// When a task is due.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Due {
+    /// As soon as a worker is free.
+    Now,
+    /// After so long, by the store's clock.
+    In(Duration),
+    /// At an instant.
+    At(SystemTime),
+}
+
+/// What became of a [`NewTask`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// The task: the new one, or the one that has its key.
+    pub id: TaskId,
+    /// Whether it was there already.
+    pub existed: bool,
+}
+
+/// What a worker asks for: see [`Store::claim`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The name of the worker.
+    pub worker: String,
+    /// Made by the worker, for repeating the call.
+    pub token: u64,
+    /// What it can run.
+    pub offers: Arc<[Offer]>,
+    /// How many tasks it has room for.
+    pub max: usize,
+    /// How long they are its own without an [`extend`](Store::extend).
+    pub lease: Duration,
+}
+
+/// A pair of queue and name that a worker serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The queue.
+    pub queue: String,
+    /// The name of the task function.
+    pub name: String,
+    /// At most so many of this pair.
+    pub allowance: u32,
+}
+
+/// What a worker gets.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Claimed {
+    /// The tasks, most urgent first.
+    pub tasks: Vec<ClaimedTask>,
+    /// How long until the next delayed task is due, if there is one.
+    pub next_due: Option<Duration>,
+}
+
+/// A task with what its next attempt needs to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClaimedTask {
+    /// The task, running.
+    pub record: TaskRecord,
+    /// Bytes of data in its log.
+    pub bytes: u64,
+    /// The value of the last yield that holds.
+    pub last_yield: Option<Json>,
+    /// What the last checkpoint kept.
+    pub checkpoint: Option<Json>,
+    /// Instead of the function's own.
+    pub retry: Option<RetryPolicy>,
+    /// Instead of the function's own.
+    pub time_limit: Option<Duration>,
+}
+
+/// How a store is swept: see [`Store::sweep`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// At most so many tasks of each sort.
+    pub max: usize,
+    /// The lease of the workers.
+    pub lease: Duration,
+    /// How often they extend it.
+    pub heartbeat: Duration,
+    /// How many lost attempts in a row, without progress, are followed by another.
+    pub crashes_max: u32,
+}
+
+/// What a [`Sweep`] did, in tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Swept {
+    /// Due, and queued.
+    pub promoted: usize,
+    /// Lost with their worker, and queued again.
+    pub requeued: usize,
+    /// Lost too often, or cancelled.
+    pub ended: usize,
+    /// Not started in time.
+    pub expired: usize,
+}
+
+/// Events for the log of one running task: see [`Store::append`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Append {
+    /// The task.
+    pub id: TaskId,
+    /// The epoch that the writer was given.
+    pub epoch: u64,
+    /// The tail that the writer knows.
+    pub after_seq: u64,
+    /// At least one event.
+    pub events: Draft,
+    /// Kept with them, for the next attempt.
+    pub checkpoint: Option<Json>,
+    /// What becomes of the task.
+    pub outcome: Outcome,
+}
+
+/// What becomes of a task with an [`Append`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It runs on.
+    Running,
+    /// It ends as its last event says: `completed`, `failed` or `cancelled`.
+    Ended,
+    /// The last event is a `retry`; the next attempt is due after so long.
+    Retry(Duration),
+}
+
+/// What became of an [`Append`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Appended {
+    /// It is in the log.
+    Stored {
+        /// The new tail.
+        tail: u64,
+        /// Why the task is to be cancelled, if it is.
+        cancel: Option<String>,
+    },
+    /// The task is no longer the writer's.
+    Fenced,
+    /// The log has another tail: a bug, or a store that forgot.
+    Conflict {
+        /// The tail that it has.
+        tail: u64,
+    },
+}
+
+/// A worker's right to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Lease {
+    /// The task.
+    pub id: TaskId,
+    /// The epoch that the worker was given.
+    pub epoch: u64,
+}
+
+/// What became of a [`Lease`] that was to be extended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extended {
+    /// It holds.
+    Held,
+    /// It holds, and the task is to be cancelled for this reason.
+    Cancel(String),
+    /// The task is no longer the worker's.
+    Fenced,
+}
+
+/// What became of a wish to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cancelled {
+    /// The task is cancelled.
+    Done,
+    /// It is running, and its worker has been asked.
+    Asked,
+    /// It had ended before.
+    Ended(Status),
+}
+
+/// Which tasks, and where to go on: see [`Store::list`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct List {
+    /// Of any of these; empty for all.
+    pub status: Vec<Status>,
+    /// Of this name.
+    pub name: Option<String>,
+    /// Of this queue.
+    pub queue: Option<String>,
+    /// With this tag.
+    pub tag: Option<String>,
+    /// Added by the body of this task.
+    pub parent: Option<TaskId>,
+    /// From [`Listed::next`].
+    pub cursor: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A page of records.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Listed {
+    /// The newest first.
+    pub tasks: Vec<TaskRecord>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<String>,
+}
+
+/// How many tasks there are, by queue and status.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Per queue, per status.
+    pub queues: BTreeMap<String, BTreeMap<Status, u64>>,
+}
+
+/// What to read of a log: see [`Store::read`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// The task.
+    pub id: TaskId,
+    /// The first `seq`; 0 and 1 are the start.
+    pub from_seq: u64,
+    /// At most so many events.
+    pub limit: usize,
+    /// Which of them.
+    pub what: What,
+}
+
+/// Which events to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// All, whole.
+    Events,
+    /// Yields, without their data.
+    YieldHashes,
+    /// Custom events, without their data.
+    EventHashes,
+}
+
+/// A part of a log.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Slice {
+    /// The events, whole and in order; empty where hashes were asked for.
+    pub events: Vec<EventBatch>,
+    /// The hashes, where they were asked for.
+    pub hashes: Vec<Hashed>,
+    /// The `seq` to read on from.
+    pub next_seq: u64,
+    /// The last `seq` of the log.
+    pub tail: u64,
+    /// Whether the log has its end.
+    pub ended: bool,
+    /// What of it is void.
+    pub rewinds: Vec<Rewind>,
+}
+
+/// A yield or a custom event without its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hashed {
+    /// Its place.
+    pub seq: u64,
+    /// Its index.
+    pub index: u64,
+    /// Its hash.
+    pub hash: u64,
+}
+
+/// Something happened; look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hint {
+    /// The log of a task grew.
+    Moved {
+        /// The task.
+        id: TaskId,
+        /// Its tail.
+        tail: u64,
+        /// Whether it ended.
+        ended: bool,
+    },
+    /// A queue has a ready task.
+    Ready {
+        /// The queue.
+        queue: String,
+    },
+    /// A running task is to be cancelled.
+    Cancel {
+        /// The task.
+        id: TaskId,
+    },
+    /// Hints were lost: look at everything.
+    Look,
+}
+
+/// What retention keeps: see [`Store::prune`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prune {
+    /// How long after its end a task keeps its log; its row stays as long again.
+    pub age: Duration,
+    /// At most so many ended tasks keep their logs. `None` for any number.
+    pub ended_max: Option<u64>,
+    /// At most so many bytes of ended logs. `None` for any number.
+    pub bytes_max: Option<u64>,
+    /// At most so many tasks in this call.
+    pub max: usize,
+}
+
+/// What a [`Prune`] took, in tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Without their logs now.
+    pub logs: usize,
+    /// Gone altogether.
+    pub rows: usize,
+}
+
+/// A small document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doc {
+    /// Its key.
+    pub key: String,
+    /// Grows with every put; 1 is the first.
+    pub version: u64,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// A document to be put: see [`Store::doc_put`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocPut {
+    /// Its key.
+    pub key: String,
+    /// The version it must have; 0 for none yet, `None` for any.
+    pub if_version: Option<u64>,
+    /// What goes in.
+    pub bytes: Vec<u8>,
+    /// How long it lasts.
+    pub expires: Option<Duration>,
+}
+
+/// Opens the store of a URL with the clock of this process.
+///
+/// `memory:` is a new store each time, `memory:NAME` one for all of the process that open it.
+///
+/// # Errors
+/// [`Invalid`](ErrorKind::Invalid) for a URL of no store that is built in.
+pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
+    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    match scheme {
+        "memory" => Ok(MemoryStore::named(rest)),
+        "" => Err(Error::invalid("no store: give a URL such as `memory:`, or set QTASKS_URL")),
+        _ => Err(Error::invalid(format!("`{url}` is the URL of no store that is built in; there is `memory:`"))),
+    }
+}
+
+pub(crate) fn not_found(id: TaskId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no task {id}"))
+}
+
+pub(crate) fn gone(id: TaskId, tail: u64) -> Error {
+    let message = format!("the log of task {id} is gone: retention has taken its {tail} events");
+    Error::new(ErrorKind::Gone, message)
+}

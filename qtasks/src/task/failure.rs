@@ -1,0 +1,137 @@
+//! How a task failed, as data.
+
+use std::fmt::{self, Display};
+
+use serde::{Deserialize, Serialize};
+
+/// How a task, or one attempt of it, failed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TaskFailure {
+    /// In which of the ways that there are.
+    pub kind: FailureKind,
+    /// The text of the error, of the panic, or the reason.
+    pub message: String,
+    /// The index of the value it was about, counted from 0, where it was about one.
+    pub index: Option<u64>,
+    /// The attempt that failed, counted from 1; 0 if none had begun.
+    pub attempt: u32,
+}
+
+/// The ways in which a task ends without success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The body returned an error.
+    Error,
+    /// The handler of a yielded value returned an error.
+    Handler,
+    /// Body or handler panicked.
+    Panic,
+    /// An attempt took longer than it may.
+    TimeLimit,
+    /// It was cancelled, or expired.
+    Cancelled,
+    /// Arguments or a value could not be read or written as JSON.
+    Codec,
+    /// A value was too large, or there were too many.
+    Limit,
+    /// Its worker was lost too often.
+    Lost,
+    /// A middleware failed.
+    Middleware,
+}
+
+impl FailureKind {
+    /// The word for it: `error`, `time_limit` …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Error => "error",
+            FailureKind::Handler => "handler",
+            FailureKind::Panic => "panic",
+            FailureKind::TimeLimit => "time_limit",
+            FailureKind::Cancelled => "cancelled",
+            FailureKind::Codec => "codec",
+            FailureKind::Limit => "limit",
+            FailureKind::Lost => "lost",
+            FailureKind::Middleware => "middleware",
+        }
+    }
+
+    /// Whether another attempt may help. What can't be written or passes a limit would do so again.
+    pub fn is_retried(self) -> bool {
+        !matches!(self, FailureKind::Cancelled | FailureKind::Codec | FailureKind::Limit)
+    }
+}
+
+impl Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl PartialEq<str> for FailureKind {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for FailureKind {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl TaskFailure {
+    /// A failure that is about no value in particular; the attempt is filled in by whoever ran it.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        TaskFailure { kind, message: message.into(), index: None, attempt: 0 }
+    }
+
+    /// A failure with the text of an error; an error that can show its causes (`{:#}`) does.
+    #[cold]
+    pub fn of(kind: FailureKind, error: &dyn Display) -> Self {
+        TaskFailure::new(kind, format!("{error:#}"))
+    }
+
+    pub(crate) fn cancelled(reason: &str, attempt: u32) -> Self {
+        TaskFailure { attempt, ..TaskFailure::new(FailureKind::Cancelled, reason) }
+    }
+
+    pub(crate) fn at(mut self, index: u64) -> Self {
+        self.index.get_or_insert(index);
+        self
+    }
+
+    pub(crate) fn in_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+}
+
+impl Display for TaskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            FailureKind::Error => "the task failed",
+            FailureKind::Handler => "the handler failed",
+            FailureKind::Panic => "the task panicked",
+            FailureKind::TimeLimit => "the time limit was passed",
+            FailureKind::Cancelled => "the task was cancelled",
+            FailureKind::Codec => "a value could not be read or written",
+            FailureKind::Limit => "a limit was passed",
+            FailureKind::Lost => "the worker was lost",
+            FailureKind::Middleware => "a middleware failed",
+        };
+        f.write_str(what)?;
+        if let Some(index) = self.index {
+            write!(f, " at value {index}")?;
+        }
+        if self.attempt > 1 {
+            write!(f, " in attempt {}", self.attempt)?;
+        }
+        if self.message.is_empty() { Ok(()) } else { write!(f, ": {}", self.message) }
+    }
+}
+
+impl std::error::Error for TaskFailure {}

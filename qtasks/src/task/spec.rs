@@ -1,0 +1,218 @@
+//! [`TaskSpec`]: what is registered of a task function.
+
+use std::any::TypeId;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::erased::{BoxRun, LocalBoxRun};
+use crate::retry::RetryPolicy;
+use crate::task::TaskFailure;
+
+/// What is known of a task function: made by the macro, collected at start.
+#[derive(Clone, Serialize)]
+#[non_exhaustive]
+pub struct TaskSpec {
+    /// The name under which workers know it.
+    pub name: &'static str,
+    /// What it does: `description = "…"`, else the first paragraph of the doc comment.
+    pub description: Option<&'static str>,
+    /// Whether its body yields.
+    pub generating: bool,
+    /// Sync or async, plain or generating.
+    pub kind: TaskKind,
+    /// Its arguments, in order.
+    pub args: &'static [ArgSpec],
+    /// The type of its values, after the handler, as written; `None` of a plain task.
+    pub yields: Option<&'static str>,
+    /// The type of what it returns at the end, as written; `()` of a generator without a final value.
+    pub returns: &'static str,
+    /// Whether a `generate_handler` handles its values.
+    pub has_handler: bool,
+    /// The queue its tasks go to unless they say another. Defaults to `default`.
+    pub queue: &'static str,
+    /// The priority of its tasks unless they say another: lower numbers first. Defaults to 0.
+    pub priority: i16,
+    /// How failed attempts are retried unless a task says otherwise. Defaults to not at all.
+    pub retry: RetryPolicy,
+    /// The longest an attempt may take unless a task says otherwise. Defaults to no limit.
+    pub time_limit: Option<Duration>,
+    /// Tags of each of its tasks.
+    pub tags: &'static [&'static str],
+    /// The types of the `State<T>` it takes.
+    pub state: &'static [StateSpec],
+    /// How an attempt after the first goes on.
+    pub on_retry: OnRetry,
+    /// Accepted for users of QTasks; such a function has a `Context` parameter.
+    pub echo: bool,
+    /// The most values that may hold at once. `None` is the app's default.
+    pub yields_max: Option<u64>,
+    /// The most bytes its log may take. `None` is the app's default.
+    pub log_bytes_max: Option<u64>,
+    /// Which values are kept.
+    pub keep: Keep,
+    /// The executor it asks for, as written.
+    pub executor: Option<&'static str>,
+    /// The path of the module it stands in.
+    pub module: &'static str,
+    /// The file it stands in.
+    pub file: &'static str,
+    /// The line its name stands on.
+    pub line: u32,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub start: Start,
+}
+
+impl TaskSpec {
+    /// What the macro starts from: a plain async task with every default.
+    #[doc(hidden)]
+    pub const fn new(name: &'static str, kind: TaskKind, start: Start) -> Self {
+        TaskSpec {
+            name,
+            description: None,
+            generating: matches!(kind, TaskKind::SyncGen | TaskKind::AsyncGen),
+            kind,
+            args: &[],
+            yields: None,
+            returns: "()",
+            has_handler: false,
+            queue: "default",
+            priority: 0,
+            retry: RetryPolicy::none(),
+            time_limit: None,
+            tags: &[],
+            state: &[],
+            on_retry: OnRetry::Replay,
+            echo: false,
+            yields_max: None,
+            log_bytes_max: None,
+            keep: Keep::All,
+            executor: None,
+            module: "",
+            file: "",
+            line: 0,
+            start,
+        }
+    }
+
+    /// Where it stands: `src/tasks.rs:12`.
+    pub(crate) fn place(&self) -> String {
+        format!("{}:{}", self.file, self.line)
+    }
+}
+
+impl fmt::Debug for TaskSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskSpec")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("args", &self.args)
+            .field("yields", &self.yields)
+            .field("returns", &self.returns)
+            .field("place", &self.place())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sync or async, plain or generating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// `fn` that returns once: runs on a thread that may block.
+    Sync,
+    /// `async fn` that returns once.
+    Async,
+    /// Yields, and runs on a thread that may block.
+    SyncGen,
+    /// Yields, and may wait in between.
+    AsyncGen,
+}
+
+impl TaskKind {
+    /// Whether it runs on a thread that may block.
+    pub fn is_sync(self) -> bool {
+        matches!(self, TaskKind::Sync | TaskKind::SyncGen)
+    }
+}
+
+/// One argument of a task function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ArgSpec {
+    /// Its name in the JSON object.
+    pub name: &'static str,
+    /// Its type, as written.
+    #[serde(rename = "type")]
+    pub ty: &'static str,
+    /// Whether a call must give it.
+    pub required: bool,
+    /// What it is when not given: the expression, as written.
+    pub default: Option<&'static str>,
+}
+
+impl ArgSpec {
+    #[doc(hidden)]
+    pub const fn new(name: &'static str, ty: &'static str, required: bool, default: Option<&'static str>) -> Self {
+        ArgSpec { name, ty, required, default }
+    }
+}
+
+/// A `State<T>` that a task function takes.
+#[derive(Clone, Copy, Serialize)]
+#[non_exhaustive]
+pub struct StateSpec {
+    /// The `T`, as written.
+    #[serde(rename = "type")]
+    pub ty: &'static str,
+    #[serde(skip)]
+    pub(crate) id: fn() -> TypeId,
+}
+
+impl StateSpec {
+    #[doc(hidden)]
+    pub const fn new<T: 'static>(ty: &'static str) -> Self {
+        StateSpec { ty, id: TypeId::of::<T> }
+    }
+}
+
+impl fmt::Debug for StateSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "State<{}>", self.ty)
+    }
+}
+
+/// How an attempt after the first goes on with the log of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRetry {
+    /// The body runs from its start; what it yields again is compared with the log and skipped, and the log is
+    /// rewound to the first difference.
+    Replay,
+    /// The body takes a `Resume<T>` and goes on where the log ends.
+    Resume,
+    /// The log is rewound to its start first.
+    Restart,
+}
+
+/// Which values of a task are kept while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// All of them.
+    All,
+    /// The last so many.
+    Last(u64),
+}
+
+/// Makes a run out of the arguments; says where it may be polled.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub enum Start {
+    /// On the async threads.
+    Async(fn(&Context, &[u8]) -> Result<BoxRun, TaskFailure>),
+    /// Made, polled and dropped on one thread that may block.
+    Sync(fn(&Context, &[u8]) -> Result<LocalBoxRun, TaskFailure>),
+}

@@ -1,0 +1,459 @@
+//! The hub: how one process follows logs while they grow.
+//!
+//! Watchers of one task share one [`Tail`]: what the store has new is read once, however many they are. A watcher
+//! reads what it missed from the store by itself, goes on with the tail from exactly the next `seq`, and goes back to
+//! the store when it is too slow for the tail. Hints only say when to look: every scan interval everything is looked
+//! at without one.
+
+mod stream;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::closed;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::EventBatch;
+use crate::store::{Hint, Hints, Interest, Read, Slice, Store, What};
+use crate::task::{Rewind, TaskId, TaskRecord};
+use crate::worker::Worker;
+
+pub use stream::{Events, Values};
+
+/// How many events a watcher reads from the store at once.
+const PAGE: usize = 4096;
+/// What a tail keeps for watchers that are a little behind.
+const TAIL_EVENTS: usize = 65_536;
+const TAIL_BYTES: usize = 16 << 20;
+/// How long to wait before a read that failed is repeated.
+const REPEAT: Duration = Duration::from_millis(100);
+/// How many hints are taken at once.
+const HINTS: usize = 128;
+/// How many tasks are asked for at once when looking at everything.
+const LOOK: usize = 1000;
+
+/// Follows the logs that somebody in this process watches.
+pub(crate) struct Hub {
+    store: Arc<dyn Store>,
+    interest: Arc<Interest>,
+    tails: Mutex<HashMap<TaskId, Weak<Tail>>>,
+    /// Who waits for the end of which task.
+    waiting: Mutex<HashMap<TaskId, Vec<oneshot::Sender<()>>>>,
+    worker: OnceLock<Weak<Worker>>,
+    runtime: tokio::runtime::Handle,
+    over: CancellationToken,
+    me: Weak<Hub>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    pub(crate) async fn start(store: Arc<dyn Store>, scan: Duration, over: CancellationToken) -> Result<Arc<Self>> {
+        let interest = Arc::new(Interest::default());
+        let hints = store.watch(Arc::clone(&interest)).await?;
+        let hub = Arc::new_cyclic(|me| Hub {
+            store,
+            interest,
+            tails: Mutex::default(),
+            waiting: Mutex::default(),
+            worker: OnceLock::new(),
+            runtime: tokio::runtime::Handle::current(),
+            over,
+            me: me.clone(),
+        });
+        let run = Arc::clone(&hub);
+        tokio::spawn(async move {
+            let over = run.over.clone();
+            over.run_until_cancelled(run.follow(hints, scan)).await;
+        });
+        Ok(hub)
+    }
+
+    pub(crate) fn interest(&self) -> Arc<Interest> {
+        Arc::clone(&self.interest)
+    }
+
+    pub(crate) fn set_worker(&self, worker: &Arc<Worker>) {
+        let _ = self.worker.set(Arc::downgrade(worker));
+    }
+
+    async fn follow(&self, hints: Hints, scan: Duration) {
+        let mut hints = hints.ready_chunks(HINTS);
+        let mut tick = tokio::time::interval(scan);
+        loop {
+            tokio::select! {
+                some = hints.next() => match some {
+                    Some(hints) => for hint in hints {
+                        self.heed(hint).await;
+                    },
+                    // The store ended them: what is left is looking.
+                    None => {
+                        tick.tick().await;
+                        self.look().await;
+                    }
+                },
+                _ = tick.tick() => self.look().await,
+            }
+        }
+    }
+
+    async fn heed(&self, hint: Hint) {
+        match hint {
+            Hint::Moved { id, ended, .. } => {
+                if let Some(tail) = lock(&self.tails).get(&id).and_then(Weak::upgrade) {
+                    tail.nudge.notify_one();
+                }
+                if ended {
+                    self.wake(id);
+                }
+            }
+            Hint::Ready { .. } => self.with_worker(|worker| worker.look()),
+            Hint::Cancel { id } => {
+                if let Some(worker) = self.worker.get().and_then(Weak::upgrade) {
+                    self.runtime.spawn(async move { worker.cancel(id).await });
+                }
+            }
+            Hint::Look => self.look().await,
+        }
+    }
+
+    fn with_worker(&self, f: impl FnOnce(&Worker)) {
+        if let Some(worker) = self.worker.get().and_then(Weak::upgrade) {
+            f(&worker);
+        }
+    }
+
+    fn wake(&self, id: TaskId) {
+        for waiting in lock(&self.waiting).remove(&id).into_iter().flatten() {
+            // Whoever gave up waiting is not there.
+            let _ = waiting.send(());
+        }
+    }
+
+    /// Looks at everything that somebody watches or waits for: hints may be lost.
+    async fn look(&self) {
+        self.with_worker(Worker::look);
+        let tails: Vec<_> = lock(&self.tails).values().filter_map(Weak::upgrade).collect();
+        for tail in tails {
+            tail.nudge.notify_one();
+        }
+        let waited: Vec<TaskId> = lock(&self.waiting).keys().copied().collect();
+        for ids in waited.chunks(LOOK) {
+            let Ok(records) = self.store.get(ids.to_vec()).await else { return };
+            for (id, record) in ids.iter().zip(records) {
+                if record.is_none_or(|r| r.status.is_ended()) {
+                    self.wake(*id);
+                }
+            }
+        }
+    }
+
+    /// Waits until a task has ended.
+    pub(crate) async fn ended(&self, id: TaskId) -> Result<TaskRecord> {
+        /// Until it is dropped, hints about the task come.
+        struct Watching<'a>(&'a Interest, TaskId);
+        impl Drop for Watching<'_> {
+            fn drop(&mut self) {
+                self.0.remove_task(self.1);
+            }
+        }
+        self.interest.add_task(id);
+        let _watching = Watching(&self.interest, id);
+        loop {
+            let (wake, woken) = oneshot::channel();
+            lock(&self.waiting).entry(id).or_default().push(wake);
+            let record = self.record(id).await?;
+            if record.status.is_ended() {
+                self.forget(id);
+                return Ok(record);
+            }
+            if self.over.run_until_cancelled(woken).await.is_none() {
+                return Err(closed());
+            }
+        }
+    }
+
+    /// Takes those away who wait for a task and have given up.
+    fn forget(&self, id: TaskId) {
+        let mut waiting = lock(&self.waiting);
+        if let Some(list) = waiting.get_mut(&id) {
+            // The caller's own receiver is gone or about to be: the others are woken by the end's own hint.
+            list.retain(|w| !w.is_closed());
+            if list.len() <= 1 {
+                for w in waiting.remove(&id).into_iter().flatten() {
+                    let _ = w.send(());
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn record(&self, id: TaskId) -> Result<TaskRecord> {
+        let record = self.store.get(vec![id]).await?.pop().flatten();
+        record.ok_or_else(|| crate::store::not_found(id))
+    }
+
+    /// All yields of a task that hold, as they are stored.
+    pub(crate) async fn yields(&self, id: TaskId) -> Result<Yields> {
+        let (mut batches, mut from_seq) = (Vec::new(), 1);
+        loop {
+            let slice = self.store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await?;
+            let last = slice.next_seq > slice.tail || slice.events.is_empty();
+            from_seq = slice.next_seq;
+            batches.extend(slice.events);
+            if last {
+                return Ok(Yields { batches, rewinds: slice.rewinds });
+            }
+        }
+    }
+
+    /// The tail of a task, for a watcher that has read up to `next_seq`.
+    fn attach(&self, id: TaskId, next_seq: u64) -> Arc<Tail> {
+        let mut tails = lock(&self.tails);
+        if let Some(tail) = tails.get(&id).and_then(Weak::upgrade) {
+            return tail;
+        }
+        let ring = Ring { start_seq: next_seq, next_seq, ..Ring::default() };
+        let tail = Arc::new(Tail {
+            id,
+            hub: self.me.clone(),
+            ring: Mutex::new(ring),
+            grown: watch::Sender::new(()),
+            nudge: Arc::new(Notify::new()),
+        });
+        tails.insert(id, Arc::downgrade(&tail));
+        drop(tails);
+        self.interest.add_task(id);
+        let pump = pump(Arc::clone(&self.store), id, Arc::downgrade(&tail), Arc::clone(&tail.nudge));
+        let over = self.over.clone();
+        self.runtime.spawn(async move { over.run_until_cancelled(pump).await });
+        tail
+    }
+}
+
+/// The effective yields of a task.
+pub(crate) struct Yields {
+    batches: Vec<EventBatch>,
+    rewinds: Vec<Rewind>,
+}
+
+impl Yields {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let events = self.batches.iter().flat_map(|b| (0..b.len()).filter_map(|i| b.event(i)));
+        let yields = events.filter(|e| e.code == crate::event::EventCode::Yield);
+        yields.filter(|e| !crate::event::is_void(e, &self.rewinds)).map(|e| e.data)
+    }
+}
+
+/// The newest part of one log, shared by those who watch it.
+struct Tail {
+    id: TaskId,
+    hub: Weak<Hub>,
+    ring: Mutex<Ring>,
+    /// Tells watchers that the ring has more.
+    grown: watch::Sender<()>,
+    /// Tells the pump to look.
+    nudge: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Ring {
+    batches: VecDeque<EventBatch>,
+    start_seq: u64,
+    next_seq: u64,
+    bytes: usize,
+    rewinds: Arc<[Rewind]>,
+    ended: bool,
+    /// Why nothing more comes, where that is not the end.
+    failed: Option<Error>,
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.nudge.notify_one();
+        let Some(hub) = self.hub.upgrade() else { return };
+        hub.interest.remove_task(self.id);
+        let mut tails = lock(&hub.tails);
+        // Another one may have taken its place.
+        if tails.get(&self.id).is_some_and(|tail| tail.strong_count() == 0) {
+            tails.remove(&self.id);
+        }
+    }
+}
+
+impl Ring {
+    fn push(&mut self, slice: Slice) {
+        for batch in slice.events {
+            self.bytes += batch.bytes();
+            self.batches.push_back(batch);
+        }
+        self.next_seq = slice.next_seq;
+        if self.rewinds.len() != slice.rewinds.len() {
+            self.rewinds = slice.rewinds.into();
+        }
+        self.ended = slice.ended && slice.next_seq > slice.tail;
+        while self.next_seq - self.start_seq > TAIL_EVENTS as u64 || self.bytes > TAIL_BYTES {
+            let Some(old) = self.batches.pop_front() else { break };
+            self.bytes -= old.bytes();
+            self.start_seq = old.end_seq();
+        }
+    }
+
+    /// What there is from `seq` on.
+    fn from(&self, seq: u64) -> Newest {
+        if seq < self.start_seq {
+            return Newest::Behind;
+        }
+        if seq >= self.next_seq {
+            return match &self.failed {
+                Some(error) => Newest::Failed(error.again()),
+                None if self.ended => Newest::Ended,
+                None => Newest::Nothing,
+            };
+        }
+        let first = self.batches.partition_point(|b| b.end_seq() <= seq);
+        let batches = self.batches.iter().skip(first).map(|b| b.slice(seq, usize::MAX)).collect();
+        Newest::Part(Part { batches, rewinds: Arc::clone(&self.rewinds), next_seq: self.next_seq })
+    }
+}
+
+enum Newest {
+    Part(Part),
+    Nothing,
+    Behind,
+    Ended,
+    Failed(Error),
+}
+
+/// Consecutive events, with what was void when they were read.
+pub(crate) struct Part {
+    pub(crate) batches: Vec<EventBatch>,
+    pub(crate) rewinds: Arc<[Rewind]>,
+    next_seq: u64,
+}
+
+/// Reads what is new for as long as somebody watches.
+async fn pump(store: Arc<dyn Store>, id: TaskId, tail: Weak<Tail>, nudge: Arc<Notify>) {
+    loop {
+        let Some(from_seq) = tail.upgrade().map(|t| lock(&t.ring).next_seq) else { return };
+        let read = store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await;
+        let Some(tail) = tail.upgrade() else { return };
+        match read {
+            Ok(slice) => {
+                let (new, more) = (!slice.events.is_empty(), slice.next_seq <= slice.tail);
+                let over = {
+                    let mut ring = lock(&tail.ring);
+                    ring.push(slice);
+                    ring.ended
+                };
+                if new || over {
+                    tail.grown.send_replace(());
+                }
+                if over {
+                    return;
+                }
+                drop(tail);
+                if !more {
+                    nudge.notified().await;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::warn!(%error, %id, "the log could not be read; trying again");
+                drop(tail);
+                tokio::time::sleep(REPEAT).await;
+            }
+            Err(error) => {
+                lock(&tail.ring).failed = Some(error);
+                tail.grown.send_replace(());
+                return;
+            }
+        }
+    }
+}
+
+/// One watcher's place in a log.
+pub(crate) struct Cursor {
+    hub: Arc<Hub>,
+    id: TaskId,
+    next_seq: u64,
+    tail: Option<(Arc<Tail>, watch::Receiver<()>)>,
+}
+
+impl Cursor {
+    pub(crate) fn new(hub: Arc<Hub>, id: TaskId, from_seq: u64) -> Self {
+        Cursor { hub, id, next_seq: from_seq.max(1), tail: None }
+    }
+
+    /// The next events, when there are some; `None` after the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Part>> {
+        if self.tail.is_none() {
+            let slice = self.read().await?;
+            if let Some(part) = self.take(slice) {
+                return Ok(Some(part));
+            }
+        }
+        let over = self.hub.over.clone();
+        loop {
+            let Some((tail, grown)) = &mut self.tail else { return Ok(None) };
+            grown.borrow_and_update();
+            let newest = lock(&tail.ring).from(self.next_seq);
+            match newest {
+                Newest::Part(part) => {
+                    self.next_seq = part.next_seq;
+                    return Ok(Some(part));
+                }
+                Newest::Ended => return Ok(None),
+                Newest::Failed(error) => return Err(error),
+                Newest::Behind => {
+                    let slice = self.read().await?;
+                    if let Some(part) = self.take(slice) {
+                        return Ok(Some(part));
+                    }
+                }
+                Newest::Nothing => {
+                    // An error: the tail is gone, and it is not while this has it.
+                    if over.run_until_cancelled(grown.changed()).await.is_none() {
+                        return Err(closed());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<Slice> {
+        let read = Read { id: self.id, from_seq: self.next_seq, limit: PAGE, what: What::Events };
+        self.hub.store.read(read).await
+    }
+
+    /// Takes what was read, or attaches to the tail where there was nothing yet.
+    fn take(&mut self, slice: Slice) -> Option<Part> {
+        if !slice.events.is_empty() {
+            self.next_seq = slice.next_seq;
+            let rewinds = slice.rewinds.into();
+            return Some(Part { batches: slice.events, rewinds, next_seq: slice.next_seq });
+        }
+        if slice.ended {
+            self.tail = None;
+        } else if self.tail.is_none() {
+            let tail = self.hub.attach(self.id, self.next_seq);
+            let grown = tail.grown.subscribe();
+            self.tail = Some((tail, grown));
+        }
+        None
+    }
+
+    /// The event at a place, and the tail of the log.
+    pub(crate) async fn event_at(&self, seq: u64) -> Result<(Option<EventBatch>, u64)> {
+        let mut slice = self.hub.store.read(Read { id: self.id, from_seq: seq, limit: 1, what: What::Events }).await?;
+        Ok((slice.events.pop(), slice.tail))
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.hub.runtime
+    }
+}

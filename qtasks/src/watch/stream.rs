@@ -1,0 +1,297 @@
+//! [`Values`] and [`Events`]: a log as a stream, of what holds or of everything.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::future::BoxFuture;
+use tokio::time::Sleep;
+
+use super::{Cursor, Hub, Part};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventBatch, EventCode, EventRef, is_void};
+use crate::task::{Generates, Rewind, TaskId, Value};
+
+/// Where a stream is in the part that it reads.
+struct Reader {
+    /// `None` while the next part is being fetched.
+    cursor: Option<Cursor>,
+    fetching: Option<BoxFuture<'static, (Cursor, Fetched)>>,
+    batches: std::vec::IntoIter<EventBatch>,
+    batch: Option<EventBatch>,
+    at: usize,
+    rewinds: Arc<[Rewind]>,
+}
+
+type Fetched = Result<Option<Part>>;
+
+impl Reader {
+    fn new(hub: &Arc<Hub>, id: TaskId, from_seq: u64) -> Self {
+        Reader {
+            cursor: Some(Cursor::new(Arc::clone(hub), id, from_seq)),
+            fetching: None,
+            batches: Vec::new().into_iter(),
+            batch: None,
+            at: 0,
+            rewinds: Arc::default(),
+        }
+    }
+
+    /// Ready when there is an event, or none any more.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<()>>> {
+        loop {
+            if self.batch.as_ref().is_some_and(|b| self.at < b.len()) {
+                return Poll::Ready(Ok(Some(())));
+            }
+            self.at = 0;
+            self.batch = self.batches.next();
+            if self.batch.is_some() {
+                continue;
+            }
+            match ready!(self.poll_part(cx))? {
+                Some(part) => {
+                    self.rewinds = part.rewinds;
+                    self.batches = part.batches.into_iter();
+                }
+                None => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
+
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Fetched> {
+        let Reader { cursor, fetching, .. } = self;
+        let fetch = fetching.get_or_insert_with(|| {
+            let mut cursor = cursor.take().expect("here unless it is fetching");
+            Box::pin(async move {
+                let part = cursor.next().await;
+                (cursor, part)
+            })
+        });
+        let (back, part) = ready!(fetch.as_mut().poll(cx));
+        *fetching = None;
+        *cursor = Some(back);
+        Poll::Ready(part)
+    }
+
+    /// The event that [`poll_event`](Self::poll_event) found; the next one is behind it.
+    fn take(&mut self) -> (EventRef<'_>, &[Rewind]) {
+        let batch = self.batch.as_ref().expect("found");
+        let event = batch.event(self.at).expect("found");
+        self.at += 1;
+        (event, &self.rewinds)
+    }
+}
+
+/// The values of a generator task as they are stored: from [`TaskHandle::stream`](crate::TaskHandle::stream).
+///
+/// Ends after the last value of a completed task. Else it ends after one error: of kind
+/// [`TaskFailed`](ErrorKind::TaskFailed) (cancelled tasks too), [`Rewound`](ErrorKind::Rewound),
+/// [`Gone`](ErrorKind::Gone), [`TimedOut`](ErrorKind::TimedOut) or [`Unavailable`](ErrorKind::Unavailable).
+pub struct Values<F: Generates> {
+    reader: Reader,
+    value: Value<F::Yield>,
+    id: TaskId,
+    /// How many values this reader has, with those before its start; `None` until that is known.
+    handed: Option<u64>,
+    counting: Option<BoxFuture<'static, Result<u64>>>,
+    after_seq: u64,
+    idle: Option<Idle>,
+    over: bool,
+}
+
+struct Idle {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Generates> fmt::Debug for Values<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").field("of", &self.id).field("handed", &self.handed).finish_non_exhaustive()
+    }
+}
+
+impl<F: Generates> Values<F> {
+    pub(crate) fn new(hub: &Arc<Hub>, id: TaskId, after_seq: u64) -> Self {
+        Values {
+            reader: Reader::new(hub, id, after_seq + 1),
+            value: F::__codec().yields,
+            id,
+            handed: (after_seq == 0).then_some(0),
+            counting: None,
+            after_seq,
+            idle: None,
+            over: false,
+        }
+    }
+
+    /// Ends the stream with an error of kind [`TimedOut`](ErrorKind::TimedOut) when no value comes for so long. The
+    /// task goes on.
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle = Some(Idle { limit, sleep: None });
+        self
+    }
+
+    /// Finds out how many values held at the place that this reader began after.
+    fn poll_handed(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.handed.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let (hub, id, seq) = (&self.reader, self.id, self.after_seq);
+        let counting = self.counting.get_or_insert_with(|| {
+            let hub = Arc::clone(&hub.cursor.as_ref().expect("nothing is fetched yet").hub);
+            Box::pin(async move {
+                let (event, tail) = Cursor::new(hub, id, seq).event_at(seq).await?;
+                let event = event.as_ref().and_then(|b| b.event(0));
+                event.map(|e| e.index + u64::from(e.code == EventCode::Yield)).ok_or_else(|| {
+                    let message =
+                        format!("the log of task {id} ends at {tail}, before {seq}: read again from the start");
+                    Error::new(ErrorKind::Reset, message)
+                })
+            })
+        });
+        self.handed = Some(ready!(counting.as_mut().poll(cx))?);
+        self.counting = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_value(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<F::Yield>>> {
+        if let Err(error) = ready!(self.poll_handed(cx)) {
+            return self.end(error);
+        }
+        loop {
+            match ready!(self.reader.poll_event(cx)) {
+                Ok(Some(())) => {}
+                Ok(None) => {
+                    self.over = true;
+                    return Poll::Ready(None);
+                }
+                Err(error) => return self.end(error),
+            }
+            let handed = self.handed.unwrap_or_default();
+            let (event, rewinds) = self.reader.take();
+            match event.code {
+                EventCode::Yield if !is_void(&event, rewinds) => {
+                    let index = event.index;
+                    let value = (self.value.read)(event.data);
+                    self.handed = Some(index + 1);
+                    return match value {
+                        Ok(value) => Poll::Ready(Some(Ok(value))),
+                        Err(e) => {
+                            let message = format!("value {index} of task {}: {e}", self.id);
+                            self.end(Error::new(ErrorKind::Codec, message).with_source(e))
+                        }
+                    };
+                }
+                EventCode::Rewind if handed > event.index => {
+                    let (to, seq) = (event.index, event.seq);
+                    let message = format!(
+                        "of the values of task {}, those from {to} on are void: keep {to}, and go on with `stream_after({seq})`",
+                        self.id
+                    );
+                    return self.end(Error::new(ErrorKind::Rewound { to, seq }, message));
+                }
+                EventCode::Completed => {
+                    self.over = true;
+                    return Poll::Ready(None);
+                }
+                EventCode::Failed | EventCode::Cancelled => {
+                    let failure = event.failure().expect("such an event tells how");
+                    return self.end(Error::task_failed(failure));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn end(&mut self, error: Error) -> Poll<Option<Result<F::Yield>>> {
+        self.over = true;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let Some(Idle { limit, sleep }) = &mut self.idle else { return Poll::Pending };
+        let limit = *limit;
+        let runtime = self.reader.cursor.as_ref().map(|c| c.runtime().clone());
+        let sleep = sleep.get_or_insert_with(|| {
+            let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
+            Box::pin(tokio::time::sleep(limit))
+        });
+        ready!(sleep.as_mut().poll(cx));
+        let message = format!("no value of task {} came within {}", self.id, humantime::format_duration(limit));
+        Poll::Ready(Error::new(ErrorKind::TimedOut, message))
+    }
+}
+
+impl<F: Generates> Stream for Values<F> {
+    type Item = Result<F::Yield>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let me = &mut *self;
+        if me.over {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(item) = me.poll_value(cx) {
+            if let Some(idle) = &mut me.idle {
+                idle.sleep = None;
+            }
+            return Poll::Ready(item);
+        }
+        match me.poll_idle(cx) {
+            Poll::Ready(error) => me.end(error),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<F: Generates> Unpin for Values<F> {}
+
+/// A log as it is, void events included: from [`TaskHandle::events_from`](crate::TaskHandle::events_from). Ends after
+/// the end of the log, or after one error.
+pub struct Events {
+    reader: Reader,
+    over: bool,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    pub(crate) fn new(hub: &Arc<Hub>, id: TaskId, from_seq: u64) -> Self {
+        Events { reader: Reader::new(hub, id, from_seq), over: false }
+    }
+}
+
+impl Stream for Events {
+    type Item = Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let me = &mut *self;
+        if me.over {
+            return Poll::Ready(None);
+        }
+        let item = match ready!(me.reader.poll_event(cx)) {
+            Ok(Some(())) => {
+                let (event, _) = me.reader.take();
+                me.over = event.code.is_end();
+                Some(Ok(event.to_event()))
+            }
+            Ok(None) => {
+                me.over = true;
+                None
+            }
+            Err(error) => {
+                me.over = true;
+                Some(Err(error))
+            }
+        };
+        Poll::Ready(item)
+    }
+}

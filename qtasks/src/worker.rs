@@ -1,0 +1,264 @@
+//! [`Worker`]: claims tasks, runs them, and gives back what it can't finish.
+//!
+//! Invariant: nothing is claimed before a slot is free for it, so that the most urgent task is always the next.
+
+mod appender;
+pub(crate) mod keeper;
+mod replay;
+mod run;
+mod sink;
+mod threads;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{Config, current};
+use crate::context::States;
+use crate::error::Result;
+use crate::registry::Registry;
+use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Offer, Store};
+use crate::task::TaskId;
+use appender::{Appender, Job};
+use sink::{Limits, Sink, Stop};
+
+/// What a worker is made of.
+pub(crate) struct Worker {
+    name: Arc<str>,
+    store: Arc<dyn Store>,
+    registry: Arc<Registry>,
+    states: Arc<States>,
+    config: Arc<Config>,
+    interest: Arc<Interest>,
+    appender: Arc<Appender>,
+    runtime: tokio::runtime::Handle,
+    running: Mutex<HashMap<TaskId, Arc<Sink>>>,
+    offers: Mutex<Offers>,
+    /// A slot came free, or a task may be ready.
+    look: Notify,
+    /// Nothing more is claimed.
+    closing: CancellationToken,
+    /// The attempts end where they are.
+    crashed: CancellationToken,
+    attempts: TaskTracker,
+    abandoned: Arc<AtomicUsize>,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Offers {
+    queues: BTreeSet<String>,
+    all: Arc<[Offer]>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        registry: Arc<Registry>,
+        states: Arc<States>,
+        config: Arc<Config>,
+        interest: Arc<Interest>,
+    ) -> (Arc<Self>, Arc<Appender>, tokio::sync::mpsc::UnboundedReceiver<Job>) {
+        let (appender, jobs) = Appender::new(Arc::clone(&store));
+        let worker = Worker {
+            name: config.worker.as_str().into(),
+            store,
+            registry,
+            states,
+            config,
+            interest,
+            appender: Arc::clone(&appender),
+            runtime: tokio::runtime::Handle::current(),
+            running: Mutex::default(),
+            offers: Mutex::default(),
+            look: Notify::new(),
+            closing: CancellationToken::new(),
+            crashed: CancellationToken::new(),
+            attempts: TaskTracker::new(),
+            abandoned: Arc::default(),
+            closed: AtomicBool::new(false),
+        };
+        let queues = worker.config.queues.clone().unwrap_or_else(|| worker.registry.queues());
+        for queue in queues {
+            worker.offer(&queue);
+        }
+        (Arc::new(worker), appender, jobs)
+    }
+
+    fn running_map(&self) -> MutexGuard<'_, HashMap<TaskId, Arc<Sink>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is running.
+    pub(crate) fn running(&self) -> Vec<Arc<Sink>> {
+        self.running_map().values().cloned().collect()
+    }
+
+    /// Sync bodies whose attempts are over and that run on.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.abandoned.load(Ordering::SeqCst)
+    }
+
+    /// Serves a queue from now on.
+    fn offer(&self, queue: &str) {
+        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !offers.queues.insert(queue.to_owned()) {
+            return;
+        }
+        let names = self.registry.names();
+        let pair =
+            |queue: &String, name: &str| Offer { queue: queue.clone(), name: name.to_owned(), allowance: u32::MAX };
+        offers.all = offers.queues.iter().flat_map(|q| names.iter().map(|n| pair(q, n))).collect();
+        self.interest.serve(offers.queues.iter().cloned());
+        drop(offers);
+        self.look.notify_one();
+    }
+
+    /// A task was added to a queue: unless the worker was told which queues to serve, it serves this one too.
+    pub(crate) fn serve_also(&self, queue: &str) {
+        if self.config.queues.is_none() {
+            self.offer(queue);
+        }
+    }
+
+    /// A task may be ready.
+    pub(crate) fn look(&self) {
+        self.look.notify_one();
+    }
+
+    /// Claims and runs until told to stop.
+    pub(crate) async fn run(self: Arc<Self>, scope: current::Scope) {
+        while !self.closing.is_cancelled() {
+            let free = self.config.concurrency.saturating_sub(self.running_map().len());
+            let mut wait = None;
+            if free > 0 {
+                // Before the look: what comes after it is hinted at.
+                self.interest.rest();
+                let Some((claimed, sent)) = self.claim(free).await else { continue };
+                if !claimed.tasks.is_empty() {
+                    self.interest.work();
+                    for task in claimed.tasks {
+                        self.begin(task, sent, &scope);
+                    }
+                    continue;
+                }
+                wait = Some(claimed.next_due.map_or(self.config.times.scan, |due| due.min(self.config.times.scan)));
+            }
+            let looked = self.closing.run_until_cancelled(self.look.notified());
+            match wait {
+                // Even a task that is due this millisecond must let the clock move.
+                Some(wait) => drop(tokio::time::timeout(wait.max(Duration::from_millis(1)), looked).await),
+                None => drop(looked.await),
+            }
+        }
+    }
+
+    /// Claims, again with the same token until the store answers. `None` if told to stop.
+    async fn claim(&self, max: usize) -> Option<(crate::store::Claimed, Instant)> {
+        let offers = Arc::clone(&self.offers.lock().unwrap_or_else(PoisonError::into_inner).all);
+        let token = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), max);
+        let lease = self.config.times.lease;
+        let claim = Claim { worker: self.name.to_string(), token, offers, max, lease };
+        let mut wait = Duration::from_millis(10);
+        loop {
+            let sent = Instant::now();
+            match self.store.claim(claim.clone()).await {
+                Ok(claimed) => return Some((claimed, sent)),
+                Err(error) => tracing::warn!(%error, "no tasks could be claimed; trying again in {wait:?}"),
+            }
+            self.closing.run_until_cancelled(tokio::time::sleep(wait)).await?;
+            wait = (wait * 2).min(self.config.times.scan);
+        }
+    }
+
+    /// Runs a task that was claimed.
+    fn begin(self: &Arc<Self>, task: ClaimedTask, sent: Instant, scope: &current::Scope) {
+        let Some(spec) = self.registry.get(&task.record.name) else {
+            tracing::error!(name = task.record.name, "claimed a task that was not offered");
+            return;
+        };
+        let config = &self.config;
+        let limits = Limits {
+            value_bytes: config.value_bytes_max,
+            yields: spec.yields_max.unwrap_or(config.yields_max),
+            log_bytes: spec.log_bytes_max.unwrap_or(config.log_bytes_max),
+        };
+        let appender = Arc::clone(&self.appender);
+        let sink = Sink::new(&task, sent, config.times.lease, limits, appender, self.runtime.clone());
+        self.running_map().insert(sink.id(), Arc::clone(&sink));
+        let job = run::Job {
+            spec,
+            sink: Arc::clone(&sink),
+            store: Arc::clone(&self.store),
+            states: Arc::clone(&self.states),
+            scope: scope.within(task.record.id),
+            worker: Arc::clone(&self.name),
+            value_bytes_max: config.value_bytes_max,
+            runtime: self.runtime.clone(),
+            abandoned: Arc::clone(&self.abandoned),
+            task,
+        };
+        let worker = Arc::clone(self);
+        self.attempts.spawn(async move {
+            let crashed = worker.crashed.clone();
+            let Some(release) = crashed.run_until_cancelled(run::attempt(job)).await else { return };
+            if release {
+                worker.give_back(sink.lease).await;
+            }
+            worker.running_map().remove(&sink.id());
+            worker.look.notify_one();
+        });
+    }
+
+    async fn give_back(&self, lease: Lease) {
+        if let Err(error) = self.store.release(vec![lease]).await {
+            tracing::warn!(%error, id = %lease.id, "a task could not be given back; its lease will run out");
+        }
+    }
+
+    /// Somebody wants a task cancelled that may be running here.
+    pub(crate) async fn cancel(&self, id: TaskId) {
+        let Some(sink) = self.running_map().get(&id).cloned() else { return };
+        // The hint does not say why.
+        if let Ok(answers) = self.store.extend(vec![sink.lease], self.config.times.lease).await
+            && let Some(Extended::Cancel(reason)) = answers.into_iter().next()
+        {
+            sink.stop(Stop::Cancel(reason));
+        }
+    }
+
+    /// Claims nothing more, waits for what is running at most as long as the grace, then gives the rest back.
+    pub(crate) async fn shutdown(&self) -> Result<()> {
+        self.closing.cancel();
+        self.attempts.close();
+        if tokio::time::timeout(self.config.grace, self.attempts.wait()).await.is_err() {
+            let rest = self.running();
+            tracing::warn!(tasks = rest.len(), "the grace is over; unfinished tasks are given back");
+            for sink in rest {
+                sink.stop(Stop::Shutdown);
+            }
+            // An async body that never awaits can't be dropped: its lease is left to run out.
+            let _ = tokio::time::timeout(self.config.times.lease, self.attempts.wait()).await;
+        }
+        self.crash();
+        Ok(())
+    }
+
+    /// Ends everything where it is, as if the process had died.
+    pub(crate) fn crash(&self) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.closing.cancel();
+        self.appender.kill();
+        self.crashed.cancel();
+        for sink in self.running() {
+            sink.stop(Stop::Fenced);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The keeper: a thread with a runtime and a connection of its own, so that a body that blocks the app's runtime
+//! loses no lease. It extends leases, sweeps, prunes, and goes on with appends that have to wait.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use super::appender::{Appender, Job};
+use super::sink::Stop;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Extended, Lease, Prune, Store, Sweep};
+
+/// What the keeper needs to know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) lease: Duration,
+    pub(crate) heartbeat: Duration,
+    pub(crate) scan: Duration,
+    pub(crate) crashes_max: u32,
+}
+
+/// At most so many tasks in one sweep or prune.
+const STEP: usize = 500;
+
+/// Starts the thread. It ends with `over`.
+pub(crate) async fn start(
+    store: Arc<dyn Store>,
+    times: Times,
+    retention: Option<Prune>,
+    worker: Option<(Weak<Worker>, Arc<Appender>, mpsc::UnboundedReceiver<Job>)>,
+    over: CancellationToken,
+) -> Result<()> {
+    let (ready, opened) = tokio::sync::oneshot::channel();
+    let thread = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(unavailable(&error)))),
+        };
+        runtime.block_on(async move {
+            let store = match store.on_this_runtime().await {
+                Ok(store) => store,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let _ = ready.send(Ok(()));
+            let heart = heartbeats(&store, times, worker.as_ref().map(|(worker, ..)| worker.clone()));
+            let sweeps = sweeps(&store, times, retention);
+            let appends = async {
+                match worker {
+                    Some((_, appender, jobs)) => appender.keep(jobs).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let all = async { tokio::join!(heart, sweeps, appends) };
+            over.run_until_cancelled(all).await;
+        });
+    };
+    std::thread::Builder::new().name("qtasks-keeper".to_owned()).spawn(thread).map_err(|e| unavailable(&e))?;
+    opened.await.unwrap_or_else(|e| Err(unavailable(&e)))
+}
+
+fn unavailable(error: &dyn std::error::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the keeper's thread does not start: {error}"))
+}
+
+/// Extends the leases of what is running.
+async fn heartbeats(store: &Arc<dyn Store>, times: Times, worker: Option<Weak<Worker>>) {
+    let Some(worker) = worker else { return };
+    loop {
+        tokio::time::sleep(times.heartbeat).await;
+        let Some(worker) = worker.upgrade() else { return };
+        let sinks = worker.running();
+        if sinks.is_empty() {
+            continue;
+        }
+        let sent = Instant::now();
+        let leases: Vec<Lease> = sinks.iter().map(|s| s.lease).collect();
+        let answered = tokio::time::timeout(times.lease, store.extend(leases, times.lease)).await;
+        match answered {
+            Ok(Ok(answers)) => {
+                for (sink, answer) in sinks.iter().zip(answers) {
+                    match answer {
+                        Extended::Held => sink.renewed(sent),
+                        Extended::Cancel(reason) => {
+                            sink.renewed(sent);
+                            sink.stop(Stop::Cancel(reason));
+                        }
+                        // It may just have ended by its owner's hand.
+                        Extended::Fenced if sink.is_over() => {}
+                        Extended::Fenced => sink.stop(Stop::Fenced),
+                    }
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "leases could not be extended"),
+            Err(_) => tracing::warn!("leases could not be extended: the store does not answer"),
+        }
+        for sink in sinks.iter().filter(|s| !s.has_lease() && !s.is_over()) {
+            tracing::error!(id = %sink.id(), "the lease is over and could not be extended; the task is dropped");
+            sink.stop(Stop::Fenced);
+        }
+    }
+}
+
+/// Sets right what time has changed; every process does so, with or without a worker.
+async fn sweeps(store: &Arc<dyn Store>, times: Times, retention: Option<Prune>) {
+    let Times { lease, heartbeat, scan, crashes_max } = times;
+    let mut turn = 0_u64;
+    loop {
+        match store.sweep(Sweep { max: STEP, lease, heartbeat, crashes_max }).await {
+            Ok(swept) if swept.requeued + swept.ended > 0 => {
+                tracing::warn!(requeued = swept.requeued, ended = swept.ended, "tasks had lost their worker");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the store could not be swept"),
+        }
+        if let Some(retention) = retention
+            && let Err(error) = store.prune(Prune { max: STEP, ..retention }).await
+        {
+            tracing::warn!(%error, "the store could not be pruned");
+        }
+        // Up to a tenth earlier, so that many processes don't sweep together.
+        let early = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), turn) % 100;
+        turn += 1;
+        let early = u32::try_from(early).expect("a remainder of 100");
+        tokio::time::sleep(scan - scan * early / 1000).await;
+    }
+}

@@ -1,0 +1,178 @@
+//! [`Replay`]: how an attempt after the first goes on with the log of those before it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::sink::Sink;
+use crate::error::{ErrorKind, Result};
+use crate::store::{ClaimedTask, Hashed, Read, Slice, Store, What};
+use crate::task::{OnRetry, TaskId};
+
+/// How many hashes are read at once; the next page is on its way while one is compared.
+const PAGE: usize = 1024;
+/// How long to wait before a read that failed is repeated.
+const REPEAT: Duration = Duration::from_millis(100);
+
+/// What a yield of this attempt is to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is there already.
+    Same,
+    /// Another one is there.
+    Different,
+    /// The log has none at this index.
+    New,
+}
+
+/// Compares what a body yields with what it yielded before.
+pub(crate) struct Replay {
+    store: Arc<dyn Store>,
+    id: TaskId,
+    /// How many yields hold in the log; 0 once there is nothing more to compare.
+    count: u64,
+    at: u64,
+    page: VecDeque<Hashed>,
+    next_seq: u64,
+    ahead: Option<JoinHandle<Result<Slice>>>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Replay {
+    /// Prepares an attempt: sets what its sink must know, and rewinds where the mode says so.
+    pub(crate) async fn prepare(
+        store: &Arc<dyn Store>,
+        task: &ClaimedTask,
+        mode: OnRetry,
+        sink: &Sink,
+        runtime: &tokio::runtime::Handle,
+    ) -> Replay {
+        let record = &task.record;
+        let mut replay = Replay {
+            store: Arc::clone(store),
+            id: record.id,
+            count: 0,
+            at: 0,
+            page: VecDeque::new(),
+            next_seq: 1,
+            ahead: None,
+            runtime: runtime.clone(),
+        };
+        if record.tail == 0 {
+            return replay;
+        }
+        let mut gaps = replay.custom_events(sink).await;
+        match mode {
+            OnRetry::Replay => {
+                replay.count = record.yields;
+                sink.begin(0, gaps);
+            }
+            OnRetry::Resume => {
+                gaps.retain(|gap, _| *gap == record.yields);
+                sink.begin(record.yields, gaps);
+            }
+            OnRetry::Restart => {
+                let void = record.yields > 0 || gaps.keys().any(|gap| *gap > 0);
+                gaps.retain(|gap, _| *gap == 0);
+                sink.begin(record.yields, gaps);
+                if void {
+                    sink.rewind(0);
+                }
+            }
+        }
+        replay
+    }
+
+    /// The hashes of the custom events that hold, by the gap between yields that they stand in. An attempt may have
+    /// added some to an early gap late in the log, so all are needed before the body begins.
+    async fn custom_events(&self, sink: &Sink) -> HashMap<u64, VecDeque<u64>> {
+        let mut gaps: HashMap<u64, VecDeque<u64>> = HashMap::new();
+        let mut from_seq = 1;
+        loop {
+            let slice = self.read(What::EventHashes, from_seq, sink).await;
+            for event in slice.hashes {
+                gaps.entry(event.index).or_default().push_back(event.hash);
+            }
+            if slice.next_seq > slice.tail {
+                return gaps;
+            }
+            from_seq = slice.next_seq;
+        }
+    }
+
+    /// Reads a page, again and again until the store answers or the task is no longer ours.
+    async fn read(&self, what: What, from_seq: u64, sink: &Sink) -> Slice {
+        loop {
+            let read = Read { id: self.id, from_seq, limit: PAGE, what };
+            match self.store.read(read).await {
+                Ok(slice) => return slice,
+                Err(error) if error.kind() == ErrorKind::Unavailable && sink.has_lease() => {
+                    tracing::warn!(%error, id = %self.id, "the log could not be read; trying again");
+                    tokio::time::sleep(REPEAT).await;
+                }
+                // The task is gone or somebody else's: whatever the body does will be refused.
+                Err(_) => return Slice::default(),
+            }
+        }
+    }
+
+    /// Whether there is still something to compare with.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.at < self.count
+    }
+
+    /// Where the comparing stopped short of the log, when the body has ended well.
+    pub(crate) fn short(&self) -> Option<u64> {
+        self.is_on().then_some(self.at)
+    }
+
+    /// Whether the next hash is here, so that comparing does not wait.
+    pub(crate) fn is_loaded(&self) -> bool {
+        !self.page.is_empty()
+    }
+
+    /// Fetches hashes until there is one, or none any more.
+    pub(crate) async fn load(&mut self, sink: &Sink) {
+        let ahead = match self.ahead.take() {
+            Some(reading) => reading.await.ok().and_then(Result::ok),
+            None => None,
+        };
+        let slice = match ahead {
+            Some(slice) => slice,
+            None => self.read(What::YieldHashes, self.next_seq, sink).await,
+        };
+        self.next_seq = slice.next_seq;
+        self.page.extend(slice.hashes);
+        if self.next_seq <= slice.tail {
+            let (store, id, from_seq) = (Arc::clone(&self.store), self.id, self.next_seq);
+            self.ahead =
+                Some(self.runtime.spawn(async move {
+                    store.read(Read { id, from_seq, limit: PAGE, what: What::YieldHashes }).await
+                }));
+        }
+    }
+
+    /// Compares the next yield.
+    pub(crate) fn compare(&mut self, hash: u64) -> Verdict {
+        if !self.is_on() {
+            return Verdict::New;
+        }
+        if self.page.pop_front().is_some_and(|stored| stored.index == self.at && stored.hash == hash) {
+            self.at += 1;
+            return Verdict::Same;
+        }
+        self.count = 0;
+        Verdict::Different
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if let Some(reading) = &self.ahead {
+            reading.abort();
+        }
+    }
+}

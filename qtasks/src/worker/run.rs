@@ -1,0 +1,432 @@
+//! One attempt: the body is polled, its values go to the [`Sink`], and its end becomes the end of the attempt.
+//!
+//! One loop for every kind of task. A sync body runs it on a thread of ours: there the body is polled outside of any
+//! runtime, and the loop steps into the runtime only to wait.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context as Cx, Poll, Waker};
+
+use tokio::sync::oneshot;
+
+use super::replay::{Replay, Verdict};
+use super::sink::{Accepted, Sink, Stop};
+use super::threads;
+use crate::app::current;
+use crate::context::{Attempt as _, Context, ResumePoint, States};
+use crate::erased::{Item, Run};
+use crate::retry::RetryPolicy;
+use crate::store::{ClaimedTask, Outcome, Store};
+use crate::task::{FailureKind, OnRetry, Start, TaskFailure, TaskSpec};
+
+/// After so many items an async body lets others run.
+const TURN: u32 = 64;
+
+/// What an attempt is made of.
+pub(crate) struct Job {
+    pub(crate) spec: &'static TaskSpec,
+    pub(crate) task: ClaimedTask,
+    pub(crate) sink: Arc<Sink>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) states: Arc<States>,
+    pub(crate) scope: current::Scope,
+    pub(crate) worker: Arc<str>,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// Threads whose attempts are over.
+    pub(crate) abandoned: Arc<AtomicUsize>,
+}
+
+/// How a body ended.
+#[derive(Debug)]
+enum End {
+    Returned(Vec<u8>),
+    Failed(TaskFailure),
+    Stopped(Stop),
+}
+
+/// Runs an attempt to its end, and has that stored. `true` if the task is to be given back to the store.
+pub(crate) async fn attempt(job: Job) -> bool {
+    let limit = job.task.time_limit.or(job.spec.time_limit);
+    let sink = Arc::clone(&job.sink);
+    let policy = job.task.retry.unwrap_or(job.spec.retry);
+    let (attempt, failures) = (job.task.record.attempt, job.task.record.failures);
+    sink.started(&job.worker);
+    let body = async {
+        match job.spec.start {
+            Start::Async(_) => on_the_runtime(job).await,
+            Start::Sync(_) => on_a_thread(job).await,
+        }
+    };
+    let end = match limit {
+        None => body.await,
+        Some(limit) => tokio::time::timeout(limit, body).await.unwrap_or_else(|_| {
+            let limit = humantime::format_duration(limit);
+            let message = format!("the attempt took longer than {limit}");
+            let failure = TaskFailure::new(FailureKind::TimeLimit, message);
+            // A sync body runs on until it sees this.
+            sink.stop(Stop::Fail(failure.clone()));
+            End::Failed(failure)
+        }),
+    };
+    match end {
+        End::Returned(value) => sink.end(Outcome::Ended, |index, draft| draft.completed(index, &value)),
+        End::Failed(failure) | End::Stopped(Stop::Fail(failure)) => {
+            fail(&sink, failure.in_attempt(attempt), policy, failures);
+        }
+        End::Stopped(Stop::Cancel(reason)) => {
+            sink.end(Outcome::Ended, |index, draft| draft.cancelled(index, &reason));
+        }
+        End::Stopped(Stop::Shutdown) => {
+            sink.close();
+            sink.write();
+            sink.drained().await;
+            return true;
+        }
+        End::Stopped(Stop::Fenced) => return false,
+    }
+    sink.over().await;
+    false
+}
+
+fn fail(sink: &Sink, failure: TaskFailure, policy: RetryPolicy, failures: u32) {
+    let chance = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), sink.id());
+    let wait = policy.after(failures + 1, chance).filter(|_| failure.kind.is_retried());
+    match wait {
+        Some(wait) => sink.end(Outcome::Retry(wait), |index, draft| draft.retry(index, &failure, wait)),
+        None => sink.end(Outcome::Ended, |index, draft| draft.failed(index, &failure)),
+    }
+}
+
+/// Where the loop is polled: whether it must step into the runtime to wait.
+struct Place {
+    sync: bool,
+    /// The body may not be polled now: the loop waits for something of the runtime's.
+    inside: AtomicBool,
+}
+
+impl Place {
+    fn new(sync: bool) -> Self {
+        Place { sync, inside: AtomicBool::new(false) }
+    }
+
+    /// Goes on where there is a runtime.
+    async fn enter(&self) {
+        self.switch(true).await;
+    }
+
+    /// Goes on where there is none.
+    async fn leave(&self) {
+        self.switch(false).await;
+    }
+
+    async fn switch(&self, inside: bool) {
+        if self.sync && self.inside.swap(inside, Ordering::Relaxed) != inside {
+            let mut switched = false;
+            poll_fn(|_| if std::mem::replace(&mut switched, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+        }
+    }
+}
+
+/// Polls the loop of a sync body on this thread, until it ends.
+fn block_on<T>(place: &Place, runtime: &tokio::runtime::Handle, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if !place.inside.load(Ordering::Relaxed) {
+            match future.as_mut().poll(&mut Cx::from_waker(Waker::noop())) {
+                Poll::Ready(result) => return result,
+                // A body that waits although it is sync: only the runtime can wake it.
+                Poll::Pending => place.inside.store(true, Ordering::Relaxed),
+            }
+        }
+        let result = runtime.block_on(poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if !place.inside.load(Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }));
+        if let Some(result) = result {
+            return result;
+        }
+    }
+}
+
+impl Job {
+    fn mode(&self) -> OnRetry {
+        self.spec.on_retry
+    }
+
+    fn context(&self) -> Context {
+        let record = &self.task.record;
+        let resume = match self.mode() {
+            OnRetry::Resume => ResumePoint {
+                count: record.yields,
+                last: self.task.last_yield.clone(),
+                checkpoint: self.task.checkpoint.clone(),
+            },
+            OnRetry::Replay | OnRetry::Restart => ResumePoint::default(),
+        };
+        let run = Arc::clone(&self.sink) as Arc<dyn crate::context::Attempt>;
+        let states = Arc::clone(&self.states);
+        Context::new(record.id, record.name.clone(), record.attempt, states, resume, run)
+    }
+
+    /// Makes the run, by the task's own code.
+    fn start<R: ?Sized>(
+        &self,
+        start: fn(&Context, &[u8]) -> Result<Pin<Box<R>>, TaskFailure>,
+    ) -> Result<Body<R>, TaskFailure>
+    where
+        R: Run,
+    {
+        let started = catch_unwind(AssertUnwindSafe(|| start(&self.context(), self.task.record.args.as_bytes())));
+        started.unwrap_or_else(|payload| Err(panicked(&*payload))).map(|run| Body(Some(run)))
+    }
+}
+
+async fn on_the_runtime(job: Job) -> End {
+    let place = Place::new(false);
+    let replay = Replay::prepare(&job.store, &job.task, job.mode(), &job.sink, &job.runtime).await;
+    let Start::Async(start) = job.spec.start else { unreachable!("a sync task has a thread") };
+    let mut scoped = pin!(async {
+        match job.start(start) {
+            Ok(body) => drive(body, &job, replay, &place).await,
+            Err(failure) => End::Failed(failure),
+        }
+    });
+    poll_fn(|cx| {
+        let _scope = current::enter(&job.scope);
+        scoped.as_mut().poll(cx)
+    })
+    .await
+}
+
+async fn on_a_thread(job: Job) -> End {
+    let replay = Replay::prepare(&job.store, &job.task, job.mode(), &job.sink, &job.runtime).await;
+    let (sink, abandoned) = (Arc::clone(&job.sink), Arc::clone(&job.abandoned));
+    let (sender, mut over) = oneshot::channel();
+    let body = move || {
+        let place = Place::new(true);
+        let Start::Sync(start) = job.spec.start else { unreachable!("an async task has no thread") };
+        let scope = current::enter(&job.scope);
+        let end = block_on(&place, &job.runtime, async {
+            match job.start(start) {
+                Ok(body) => drive(body, &job, replay, &place).await,
+                Err(failure) => End::Failed(failure),
+            }
+        });
+        drop(scope);
+        if sender.send(end).is_err() {
+            job.abandoned.fetch_sub(1, Ordering::SeqCst);
+        }
+    };
+    if let Err(error) = threads::run(Box::new(body)) {
+        return End::Failed(TaskFailure::new(FailureKind::Error, format!("no thread for a sync task: {error}")));
+    }
+    /// Counts the thread that is left behind when this future is dropped, or the task stopped, before its body ends.
+    struct Leave<'a>(&'a mut oneshot::Receiver<End>, &'a AtomicUsize);
+    impl Drop for Leave<'_> {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            self.0.close();
+            // It may have ended in between: then it has not seen that nobody waits.
+            if self.0.try_recv().is_ok() {
+                self.1.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+    let leave = Leave(&mut over, &abandoned);
+    let end = tokio::select! {
+        end = &mut *leave.0 => end.unwrap_or_else(|_| End::Failed(TaskFailure::new(FailureKind::Panic, "its thread ended"))),
+        () = sink.stopped() => return End::Stopped(sink.asked_to_stop().unwrap_or(Stop::Fenced)),
+    };
+    // It has ended, and is not left behind.
+    std::mem::forget(leave);
+    end
+}
+
+/// What a poll of the body brought.
+enum Step {
+    Item(Item),
+    Panic(TaskFailure),
+    Stop(Stop),
+}
+
+/// A run; dropping it drops the body, whose own code may panic then.
+struct Body<R: Run + ?Sized>(Option<Pin<Box<R>>>);
+
+impl<R: Run + ?Sized> Body<R> {
+    fn run(&mut self) -> Pin<&mut R> {
+        self.0.as_mut().expect("until it is dropped").as_mut()
+    }
+}
+
+impl<R: Run + ?Sized> Drop for Body<R> {
+    fn drop(&mut self) {
+        let run = self.0.take();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(run))) {
+            tracing::warn!(failure = %panicked(&*payload), "a body panicked while it was dropped");
+        }
+    }
+}
+
+/// The loop.
+async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, mut replay: Replay, place: &Place) -> End {
+    let sink = &*job.sink;
+    let mut out = Vec::with_capacity(256);
+    let mut turn = 0;
+    loop {
+        out.clear();
+        let (hash, stored) = match next(&mut body, sink, &mut out).await {
+            Step::Item(Item::Yield { hash, stored }) => (hash, stored),
+            Step::Item(Item::Return) => return returned(out, sink, &replay, job.value_bytes_max),
+            Step::Item(Item::Error(failure)) => return End::Failed(at_value(*failure, sink)),
+            Step::Panic(failure) => return End::Failed(failure),
+            Step::Stop(stop) => return End::Stopped(stop),
+        };
+        match verdict(hash, &mut replay, sink, place).await {
+            Verdict::Same => {
+                if !stored {
+                    body.run().skip();
+                }
+                sink.verified();
+                turn = next_turn(turn, place).await;
+                continue;
+            }
+            Verdict::Different => sink.rewind(sink.yields()),
+            Verdict::New => {}
+        }
+        let mut hash = hash;
+        if !stored {
+            match handle(&mut body, sink, &mut out, place).await {
+                Ok(Some(other)) => hash = other,
+                Ok(None) => {}
+                Err(Step::Stop(stop)) => return End::Stopped(stop),
+                Err(Step::Panic(failure)) => return End::Failed(failure.at(sink.yields())),
+                Err(Step::Item(_)) => unreachable!("a handler brings no items"),
+            }
+        }
+        match sink.yielded(hash, &out) {
+            Err(failure) => return End::Failed(failure),
+            Ok(Accepted::Gathering) => turn = next_turn(turn, place).await,
+            Ok(Accepted::Written) => turn = next_turn(TURN, place).await,
+            Ok(Accepted::Full) => {
+                sink.write();
+                place.enter().await;
+                poll_fn(|cx| sink.poll_room(cx)).await;
+                place.leave().await;
+            }
+        }
+    }
+}
+
+/// The next item of the body. While that waits, what there is goes to the store.
+async fn next<R: Run + ?Sized>(body: &mut Body<R>, sink: &Sink, out: &mut Vec<u8>) -> Step {
+    poll_fn(|cx| {
+        sink.register(cx.waker());
+        if let Some(stop) = sink.asked_to_stop() {
+            return Poll::Ready(Step::Stop(stop));
+        }
+        match catch_unwind(AssertUnwindSafe(|| body.run().poll_item(cx, out))) {
+            Ok(Poll::Ready(item)) => Poll::Ready(match sink.asked_to_stop() {
+                // Its work is done: let it be stored before the worker goes.
+                Some(Stop::Shutdown) | None => Step::Item(item),
+                // What the body did before it came here asked for that, or its time was up.
+                Some(stop) => Step::Stop(stop),
+            }),
+            Ok(Poll::Pending) => {
+                sink.write();
+                Poll::Pending
+            }
+            Err(payload) => Poll::Ready(Step::Panic(panicked(&*payload))),
+        }
+    })
+    .await
+}
+
+async fn verdict(hash: u64, replay: &mut Replay, sink: &Sink, place: &Place) -> Verdict {
+    if !replay.is_on() {
+        return Verdict::New;
+    }
+    if !replay.is_loaded() {
+        place.enter().await;
+        replay.load(sink).await;
+        place.leave().await;
+    }
+    replay.compare(hash)
+}
+
+/// Puts the item just yielded through its handler, where there is one.
+async fn handle<R: Run + ?Sized>(
+    body: &mut Body<R>,
+    sink: &Sink,
+    out: &mut Vec<u8>,
+    place: &Place,
+) -> Result<Option<u64>, Step> {
+    let waits = body.run().handler_waits();
+    if waits {
+        place.enter().await;
+    }
+    let handled = poll_fn(|cx| {
+        sink.register(cx.waker());
+        if let Some(stop) = sink.asked_to_stop() {
+            return Poll::Ready(Err(Step::Stop(stop)));
+        }
+        match catch_unwind(AssertUnwindSafe(|| body.run().poll_handle(cx, out))) {
+            Ok(Poll::Ready(handled)) => Poll::Ready(handled.map_err(|failure| Step::Panic(failure.at(sink.yields())))),
+            Ok(Poll::Pending) => {
+                sink.write();
+                Poll::Pending
+            }
+            Err(payload) => Poll::Ready(Err(Step::Panic(panicked(&*payload)))),
+        }
+    })
+    .await;
+    if waits {
+        place.leave().await;
+    }
+    handled
+}
+
+fn returned(value: Vec<u8>, sink: &Sink, replay: &Replay, bytes_max: usize) -> End {
+    if value.len() > bytes_max {
+        let message = format!("the returned value has {} bytes, of at most {bytes_max}", value.len());
+        return End::Failed(TaskFailure::new(FailureKind::Limit, message));
+    }
+    if let Some(to) = replay.short() {
+        sink.rewind(to);
+    }
+    End::Returned(value)
+}
+
+/// A value that can't be written is at an index; an error of the body is at none.
+fn at_value(failure: TaskFailure, sink: &Sink) -> TaskFailure {
+    if failure.kind == FailureKind::Codec { failure.at(sink.yields()) } else { failure }
+}
+
+/// Lets others run after a while. Gives how long it has been.
+async fn next_turn(turn: u32, place: &Place) -> u32 {
+    if turn < TURN || place.sync {
+        return turn.saturating_add(1);
+    }
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+    0
+}
+
+/// What a panic said.
+fn panicked(payload: &(dyn Any + Send)) -> TaskFailure {
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    TaskFailure::new(FailureKind::Panic, text.unwrap_or_else(|| "a panic without a message".to_owned()))
+}

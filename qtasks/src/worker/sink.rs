@@ -1,0 +1,524 @@
+//! [`Sink`]: what one attempt has to say, on its way to the store, and what the attempt is told.
+//!
+//! Invariant: events leave in the order they came, one append at a time; an attempt that is fenced or over says
+//! nothing more.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use super::appender::Appender;
+use crate::context::Attempt;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{DraftBuilder, custom_hash};
+use crate::json::Json;
+use crate::store::{Append, Appended, ClaimedTask, Lease, Outcome};
+use crate::task::{FailureKind, TaskFailure, TaskId};
+
+/// A generator waits for the store when so many of its events are not stored yet.
+const WINDOW_EVENTS: usize = 1024;
+/// Or so many bytes of them.
+const WINDOW_BYTES: usize = 1 << 20;
+/// Items that gather are written when there are so many.
+const GATHER_EVENTS: usize = 256;
+
+/// What a task may take, at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) value_bytes: usize,
+    pub(crate) yields: u64,
+    pub(crate) log_bytes: u64,
+}
+
+/// Why an attempt is to stop.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Stop {
+    Cancel(String),
+    /// The body can't go on, whatever it does.
+    Fail(TaskFailure),
+    /// The worker shuts down.
+    Shutdown,
+    /// The task is somebody else's, or the worker is gone.
+    Fenced,
+}
+
+/// What became of a yield that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// It gathers with others.
+    Gathering,
+    /// It was written at once: let those see it who wait for it.
+    Written,
+    /// It was one too many to go on before the store has some of them.
+    Full,
+}
+
+/// Whether a sink has more to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    More,
+    Nothing,
+}
+
+pub(crate) struct Sink {
+    pub(crate) lease: Lease,
+    appender: Arc<Appender>,
+    state: Mutex<State>,
+    limits: Limits,
+    me: Weak<Sink>,
+    runtime: tokio::runtime::Handle,
+    /// There is a `stop`: looked at on every poll of the body, without the lock.
+    stopped: AtomicBool,
+    /// The attempt, waiting for its body, for room or for its end to be stored.
+    attempt: AtomicWaker,
+    changed: Notify,
+}
+
+struct State {
+    draft: DraftBuilder,
+    outcome: Outcome,
+    /// Kept with the next yield.
+    checkpoint: Option<Json>,
+    /// Kept with what is in the draft.
+    checkpointed: Option<Json>,
+    in_flight: Option<InFlight>,
+    /// In the appender's queue.
+    queued: bool,
+    tail: u64,
+    /// How many yields hold, those on the way included: the index of the next.
+    yields: u64,
+    bytes: u64,
+    /// Events accepted, and events stored, by this attempt.
+    accepted: u64,
+    stored: u64,
+    /// Custom events of earlier attempts that this one may repeat, by gap.
+    repeated: HashMap<u64, VecDeque<u64>>,
+    stop: Option<Stop>,
+    /// The body is over: it says nothing more.
+    closed: bool,
+    /// The end of the attempt is in the store, or will never be.
+    over: bool,
+    /// When the last renewal that succeeded was sent.
+    renewed: Instant,
+    lease: Duration,
+}
+
+struct InFlight {
+    events: usize,
+    bytes: usize,
+    outcome: Outcome,
+}
+
+impl Sink {
+    pub(crate) fn new(
+        task: &ClaimedTask,
+        claimed: Instant,
+        lease: Duration,
+        limits: Limits,
+        appender: Arc<Appender>,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<Self> {
+        let record = &task.record;
+        let state = State {
+            draft: DraftBuilder::default(),
+            outcome: Outcome::Running,
+            checkpoint: None,
+            checkpointed: None,
+            in_flight: None,
+            queued: false,
+            tail: record.tail,
+            yields: record.yields,
+            bytes: task.bytes,
+            accepted: 0,
+            stored: 0,
+            repeated: HashMap::new(),
+            stop: None,
+            closed: false,
+            over: false,
+            renewed: claimed,
+            lease,
+        };
+        let lease = Lease { id: record.id, epoch: record.epoch };
+        Arc::new_cyclic(|me| Sink {
+            lease,
+            appender,
+            state: Mutex::new(state),
+            limits,
+            me: me.clone(),
+            runtime,
+            stopped: AtomicBool::new(false),
+            attempt: AtomicWaker::new(),
+            changed: Notify::new(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        self.lease.id
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.attempt.wake();
+        self.changed.notify_waiters();
+    }
+
+    /// Whom to wake when something changes for the attempt.
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
+        self.attempt.register(waker);
+    }
+
+    // ---- what the attempt says
+
+    /// The first event of the attempt. It waits for the next one, or for the body to wait.
+    pub(crate) fn started(&self, worker: &str) {
+        let mut state = self.state();
+        let index = state.yields;
+        state.draft.started(index, worker);
+        state.accepted += 1;
+    }
+
+    /// Yields from index `to` on are void; the next one has that index.
+    pub(crate) fn rewind(&self, to: u64) {
+        let mut state = self.state();
+        state.draft.rewind(to);
+        state.accepted += 1;
+        state.yields = to;
+        state.repeated.retain(|gap, _| *gap == to);
+    }
+
+    /// Sets how many yields hold where the body begins, and what it may repeat of custom events.
+    pub(crate) fn begin(&self, yields: u64, repeated: HashMap<u64, VecDeque<u64>>) {
+        let mut state = self.state();
+        state.yields = yields;
+        state.repeated = repeated;
+    }
+
+    /// A yield that is in the log already.
+    pub(crate) fn verified(&self) {
+        self.state().yields += 1;
+    }
+
+    /// A new yield.
+    pub(crate) fn yielded(&self, hash: u64, value: &[u8]) -> Result<Accepted, TaskFailure> {
+        let mut state = self.state();
+        let index = state.yields;
+        if state.closed {
+            return Ok(Accepted::Gathering);
+        }
+        self.limits.check(index, value.len(), state.bytes)?;
+        state.draft.yielded(index, hash, value);
+        state.yields += 1;
+        state.bytes += value.len() as u64;
+        state.accepted += 1;
+        if let Some(checkpoint) = state.checkpoint.take() {
+            state.checkpointed = Some(checkpoint);
+        }
+        Ok(self.accepted_one(state))
+    }
+
+    /// Has what was accepted written: now if nothing was lately, else soon together with what follows.
+    fn accepted_one(&self, mut state: MutexGuard<'_, State>) -> Accepted {
+        let events = state.draft.len();
+        let otherwise = if state.room() { Accepted::Gathering } else { Accepted::Full };
+        let first = !state.queued;
+        let in_flight = state.in_flight.is_some();
+        if first && !in_flight {
+            state.queued = true;
+        }
+        drop(state);
+        if in_flight {
+            // Whoever settles that puts this one into the queue again.
+            return otherwise;
+        }
+        if first {
+            self.appender.enqueue(self.me.upgrade().expect("in use"));
+            if self.appender.is_rested() {
+                self.appender.write();
+                return Accepted::Written;
+            }
+            self.appender.tell_keeper();
+        } else if events % GATHER_EVENTS == 0 {
+            self.appender.write();
+            return Accepted::Written;
+        }
+        otherwise
+    }
+
+    /// Writes what there is: the body waits, or is over.
+    pub(crate) fn write(&self) {
+        let mut state = self.state();
+        if state.draft.is_empty() || state.in_flight.is_some() {
+            return;
+        }
+        let first = !std::mem::replace(&mut state.queued, true);
+        drop(state);
+        if first {
+            self.appender.enqueue(self.me.upgrade().expect("in use"));
+        }
+        self.appender.write();
+    }
+
+    /// The body is over; how the attempt ends is still to be said.
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
+    }
+
+    /// The last event of the attempt, with what becomes of the task.
+    pub(crate) fn end(&self, outcome: Outcome, event: impl FnOnce(u64, &mut DraftBuilder)) {
+        let mut state = self.state();
+        state.closed = true;
+        let index = state.yields;
+        event(index, &mut state.draft);
+        state.accepted += 1;
+        state.outcome = outcome;
+        drop(state);
+        self.write();
+    }
+
+    // ---- what the appender takes, and answers
+
+    /// All that there is to write.
+    pub(crate) fn take(&self) -> Option<Append> {
+        let mut state = self.state();
+        state.queued = false;
+        if state.draft.is_empty() || state.in_flight.is_some() || state.over {
+            return None;
+        }
+        let outcome = state.outcome;
+        let (events, bytes) = (state.draft.len(), state.draft.bytes());
+        state.in_flight = Some(InFlight { events, bytes, outcome });
+        let Lease { id, epoch } = self.lease;
+        let checkpoint = state.checkpointed.take();
+        Some(Append { id, epoch, after_seq: state.tail, events: state.draft.finish(), checkpoint, outcome })
+    }
+
+    pub(crate) fn settle(&self, answer: Appended) -> Ready {
+        let mut state = self.state();
+        let Some(in_flight) = state.in_flight.take() else { return Ready::Nothing };
+        match answer {
+            Appended::Stored { tail, cancel } => {
+                state.tail = tail;
+                state.stored += in_flight.events as u64;
+                state.over = in_flight.outcome != Outcome::Running;
+                if let Some(reason) = cancel
+                    && !state.over
+                {
+                    self.stop_locked(&mut state, Stop::Cancel(reason));
+                }
+            }
+            Appended::Fenced => self.stop_locked(&mut state, Stop::Fenced),
+            Appended::Conflict { tail } => {
+                let known = state.tail;
+                let id = self.lease.id;
+                tracing::error!(%id, known, tail, "the log has another tail than its writer knows; the task is dropped");
+                self.stop_locked(&mut state, Stop::Fenced);
+            }
+        }
+        let more = !state.draft.is_empty() && !state.over;
+        state.queued = more;
+        drop(state);
+        self.wake();
+        if more { Ready::More } else { Ready::Nothing }
+    }
+
+    // ---- what the attempt is told
+
+    /// Tells the attempt to stop. The first reason counts, but nothing counts against being fenced.
+    pub(crate) fn stop(&self, stop: Stop) {
+        self.stop_locked(&mut self.state(), stop);
+        self.wake();
+    }
+
+    fn stop_locked(&self, state: &mut State, stop: Stop) {
+        let fenced = stop == Stop::Fenced;
+        if fenced {
+            state.closed = true;
+            state.over = true;
+        }
+        if state.stop.is_none() || fenced {
+            state.stop = Some(stop);
+        }
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Why the attempt is to stop, if it is.
+    #[inline]
+    pub(crate) fn asked_to_stop(&self) -> Option<Stop> {
+        if self.stopped.load(Ordering::Relaxed) { self.state().stop.clone() } else { None }
+    }
+
+    /// Ready when the generator may go on: there is room, or a reason to stop.
+    pub(crate) fn poll_room(&self, cx: &std::task::Context<'_>) -> Poll<()> {
+        self.attempt.register(cx.waker());
+        let state = self.state();
+        if state.room() || state.stop.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Done when the end of the attempt is stored, or never will be.
+    pub(crate) async fn over(&self) {
+        self.until(|state| state.over.then_some(())).await;
+    }
+
+    /// Waits until `of` says something.
+    async fn until<R>(&self, of: impl Fn(&State) -> Option<R>) -> R {
+        loop {
+            if let Some(result) = of(&self.state()) {
+                return result;
+            }
+            let changed = self.changed.notified();
+            futures::pin_mut!(changed);
+            changed.as_mut().enable();
+            // Once more, now that no change can be missed.
+            if let Some(result) = of(&self.state()) {
+                return result;
+            }
+            changed.await;
+        }
+    }
+
+    /// Ready when all is stored that was accepted, or never will be.
+    pub(crate) async fn drained(&self) {
+        let all = self.state().accepted;
+        // The stop of a shutdown does not keep events from being stored.
+        let _ = self.stored_up_to(all).await;
+    }
+
+    async fn stored_up_to(&self, all: u64) -> Result<()> {
+        let stored = |state: &State| {
+            if state.stored >= all { Some(Ok(())) } else { state.over.then(|| Err(fenced(self.lease.id))) }
+        };
+        self.until(stored).await
+    }
+
+    // ---- the lease
+
+    /// A renewal that was sent at `sent` succeeded.
+    pub(crate) fn renewed(&self, sent: Instant) {
+        let mut state = self.state();
+        state.renewed = state.renewed.max(sent);
+    }
+
+    /// Whether the lease may still hold, by this process's own clock.
+    pub(crate) fn has_lease(&self) -> bool {
+        let state = self.state();
+        !state.over && state.renewed.elapsed() <= state.lease
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state().over
+    }
+
+    /// How many yields hold for the attempt.
+    pub(crate) fn yields(&self) -> u64 {
+        self.state().yields
+    }
+}
+
+impl State {
+    fn room(&self) -> bool {
+        let (events, bytes) = self.in_flight.as_ref().map_or((0, 0), |f| (f.events, f.bytes));
+        self.draft.len() + events < WINDOW_EVENTS && self.draft.bytes() + bytes < WINDOW_BYTES
+    }
+}
+
+impl Limits {
+    fn check(&self, index: u64, value_bytes: usize, log_bytes: u64) -> Result<(), TaskFailure> {
+        let limit = |message: String| Err(TaskFailure::new(FailureKind::Limit, message).at(index));
+        if value_bytes > self.value_bytes {
+            return limit(format!("the value has {value_bytes} bytes, of at most {}", self.value_bytes));
+        }
+        if index >= self.yields {
+            return limit(format!("more than {} values: raise it by `#[task(yields_max = …)]`", self.yields));
+        }
+        self.check_log(value_bytes, log_bytes).map_or_else(limit, Ok)
+    }
+
+    /// The message, if so many bytes more are too many for the log.
+    fn check_log(&self, more: usize, log_bytes: u64) -> Result<(), String> {
+        if log_bytes + more as u64 <= self.log_bytes {
+            return Ok(());
+        }
+        Err(format!("a log of more than {} bytes: raise it by `#[task(log_bytes_max = …)]`", self.log_bytes))
+    }
+}
+
+fn fenced(id: TaskId) -> Error {
+    Error::new(ErrorKind::Fenced, format!("the attempt at task {id} is over"))
+}
+
+impl Attempt for Sink {
+    fn send_event(&self, name: &str, data: Json) -> Result<()> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(fenced(self.lease.id));
+        }
+        let hash = custom_hash(name, &data);
+        let gap = state.yields;
+        if let Some(stored) = state.repeated.get_mut(&gap)
+            && stored.front() == Some(&hash)
+        {
+            stored.pop_front();
+            return Ok(());
+        }
+        let bytes = name.len() + data.as_bytes().len();
+        if bytes > self.limits.value_bytes {
+            let message = format!("the event `{name}` has {bytes} bytes, of at most {}", self.limits.value_bytes);
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        self.limits.check_log(bytes, state.bytes).map_err(|message| Error::new(ErrorKind::Limit, message))?;
+        let before = state.draft.bytes();
+        state.draft.custom(gap, hash, name, &data);
+        state.bytes += (state.draft.bytes() - before) as u64;
+        state.accepted += 1;
+        self.accepted_one(state);
+        Ok(())
+    }
+
+    fn checkpoint(&self, data: Json) -> Result<()> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(fenced(self.lease.id));
+        }
+        state.checkpoint = Some(data);
+        Ok(())
+    }
+
+    fn flushed(&self) -> BoxFuture<'static, Result<()>> {
+        let me = self.me.upgrade().expect("in use");
+        Box::pin(async move {
+            me.write();
+            let all = me.state().accepted;
+            me.stored_up_to(all).await
+        })
+    }
+
+    fn cancel(&self, reason: String) {
+        self.stop(Stop::Cancel(reason));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn stopped(&self) -> BoxFuture<'static, ()> {
+        let me = self.me.upgrade().expect("in use");
+        Box::pin(async move { me.until(|state| state.stop.as_ref().map(|_| ())).await })
+    }
+
+    fn fail(&self, failure: TaskFailure) {
+        self.stop(Stop::Fail(failure));
+    }
+
+    fn runtime(&self) -> tokio::runtime::Handle {
+        self.runtime.clone()
+    }
+}

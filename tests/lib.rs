@@ -1,0 +1,1 @@
+//! Tests of qtasks: see `suite/main.rs` and `ui.rs`.

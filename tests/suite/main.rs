@@ -1,0 +1,4 @@
+//! One binary, a module per noun.
+
+mod life;
+mod stores;

@@ -1,0 +1,8 @@
+use qtasks::prelude::*;
+#[task(after_loop = log, cron = "0 3 * * *", concurrency = 3)]
+async fn f(n: i64) -> i64 {
+    yield_!(n);
+}
+fn main() {
+    let _ = f::add_task(1);
+}
