@@ -287,7 +287,8 @@ pub(crate) fn name_problem(what: &str, name: &str) -> Option<String> {
 
 fn handler(key: Ident, input: ParseStream<'_>) -> Result<Handler> {
     equals(&key, "path", input)?;
-    let closure = input.peek(Token![|]) || input.peek(Token![||]) || input.peek(Token![move]) || input.peek(Token![async]);
+    let closure =
+        input.peek(Token![|]) || input.peek(Token![||]) || input.peek(Token![move]) || input.peek(Token![async]);
     let (value, mut out) = if closure {
         let closure: ExprClosure = input.parse()?;
         let out = match &closure.output {
@@ -309,14 +310,12 @@ fn handler(key: Ident, input: ParseStream<'_>) -> Result<Handler> {
 
 fn retry(key: &Ident, input: ParseStream<'_>) -> Result<Expr> {
     let expr: Expr = value(key, "3", input)?;
-    match literal(&expr) {
-        Some(Lit::Int(n)) => n.base10_parse::<u32>().map(drop).map_err(|e| Error::new(n.span(), e))?,
-        Some(other) => {
-            return Err(Error::new(other.span(), "`retry` is a number of retries, or a `RetryPolicy`"));
-        }
-        None => {}
-    }
-    Ok(expr)
+    let number = match literal(&expr) {
+        Some(Lit::Int(n)) => n.base10_parse::<u32>().is_ok(),
+        Some(_) => false,
+        None => !matches!(expr, Expr::Unary(_)),
+    };
+    if number { Ok(expr) } else { Err(Error::new_spanned(expr, "`retry` is a number of retries, or a `RetryPolicy`")) }
 }
 
 fn time_limit(key: &Ident, input: ParseStream<'_>) -> Result<TimeLimit> {
@@ -329,9 +328,7 @@ fn time_limit(key: &Ident, input: ParseStream<'_>) -> Result<TimeLimit> {
                 format!("{:?} is not a duration: {e}; write for instance \"30s\", \"5min\" or \"1h 30min\"", s.value()),
             )),
         },
-        Some(Lit::Int(n)) => {
-            Err(Error::new(n.span(), format!("a time limit needs its unit: \"{n}s\" is {n} seconds")))
-        }
+        Some(Lit::Int(n)) => Err(Error::new(n.span(), format!("a time limit needs its unit: \"{n}s\" is {n} seconds"))),
         Some(other) => Err(Error::new(other.span(), "`time_limit` is a text like \"30s\", or a `Duration`")),
         None => Ok(TimeLimit::Expr(expr)),
     }
@@ -368,8 +365,13 @@ fn on_retry(key: &Ident, input: ParseStream<'_>) -> Result<OnRetry> {
     match word.as_str() {
         "replay" => Ok(OnRetry::Replay),
         "restart" => Ok(OnRetry::Restart),
-        "resume" => Err(Error::new(span, "a task resumes when it takes a `Resume<T>` parameter, T being what it yields")),
-        _ => Err(Error::new(span, format!("`{word}` is not a way to go on: there are `replay` (the default) and `restart`"))),
+        "resume" => {
+            Err(Error::new(span, "a task resumes when it takes a `Resume<T>` parameter, T being what it yields"))
+        }
+        _ => Err(Error::new(
+            span,
+            format!("`{word}` is not a way to go on: there are `replay` (the default) and `restart`"),
+        )),
     }
 }
 

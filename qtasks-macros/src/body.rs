@@ -1,7 +1,7 @@
 //! The body of a function that declares no stream: whether it yields, and what it becomes then.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote};
+use quote::quote;
 use syn::visit_mut::VisitMut as _;
 use syn::{Block, Error, Expr, ReturnType, Stmt, Type};
 
@@ -16,7 +16,7 @@ use crate::yields::{Rewriter, Rules, label, no_final_value};
 pub(crate) struct Yielding {
     pub(crate) body: TokenStream,
     /// What the body returns.
-    pub(crate) ret: TokenStream,
+    pub(crate) ret: Type,
     /// The type of what is yielded.
     pub(crate) ty: Type,
     /// Declared `-> Result<T, E>`.
@@ -24,12 +24,7 @@ pub(crate) struct Yielding {
 }
 
 /// A plain function, or one that yields, and what. `None` if that can't be known.
-pub(crate) fn shape(
-    args: &Args,
-    f: &Function,
-    declared: &Type,
-    errors: &mut Errors,
-) -> Option<(Shape, Option<Type>)> {
+pub(crate) fn shape(args: &Args, f: &Function, declared: &Type, errors: &mut Errors) -> Option<(Shape, Option<Type>)> {
     // First find out whether there are yields, then with which type they are to be replaced.
     let mut survey = Rewriter::new(None, Rules::default());
     let mut parsed = f.parse_body();
@@ -47,28 +42,25 @@ pub(crate) fn shape(
     }
     if args.yields.is_none() && matches!(f.sig.output, ReturnType::Default) {
         let name = &f.sig.ident;
-        let message = format!(
-            "`{name}` yields, so it needs a type of yielded values: `-> T`, or `#[task(yield = T)]`"
-        );
+        let message = format!("`{name}` yields, so it needs a type of yielded values: `-> T`, or `#[task(yield = T)]`");
         errors.fatal(Error::new(name.span(), message));
         return None;
     }
     let (ty, ret, fallible) = match (&args.yields, result_parts(declared)) {
-        (Some(y), _) => (y.clone(), declared.to_token_stream(), false),
-        (None, Some((ok, unit))) => (ok, unit.to_token_stream(), true),
-        (None, None) => (declared.clone(), quote!(()), false),
+        (Some(y), _) => (y.clone(), declared.clone(), false),
+        (None, Some((ok, unit))) => (ok, unit, true),
+        (None, None) => (declared.clone(), syn::parse_quote!(()), false),
     };
     let unit = (args.yields.is_none() && !fallible).then(|| text(&ty));
     let rules = Rules { sync: f.sig.asyncness.is_none(), unit, fallible };
     if let (Ok(Some(block)), None) = (&mut parsed, &args.yields)
-        && let Some(Stmt::Expr(last, None)) = block.stmts.last()
-        && is_value(last)
+        && let Some(value) = final_value(block, fallible)
     {
-        errors.on(last, no_final_value(&text(&ty)));
+        errors.on(&value, no_final_value(&text(&ty), &text(declared)));
         block.stmts.pop();
     }
     let body = rewrite(f, parsed, Rewriter::new(Some(&ty), rules), fallible);
-    Some((Shape::Yields(Yielding { body, ret, ty: ty.clone(), fallible }), Some(ty)))
+    Some((Shape::Yields(Box::new(Yielding { body, ret, ty: ty.clone(), fallible })), Some(ty)))
 }
 
 /// On stable, rustc has its own error for these, which does not say what to do.
@@ -86,7 +78,12 @@ fn refuse_bare_yields(f: &Function, bare: Option<Span>, errors: &mut Errors) {
 }
 
 /// The body with its yields replaced, and an end that fits.
-fn rewrite(f: &Function, parsed: syn::Result<Option<Block>>, mut rewriter: Rewriter<'_>, fallible: bool) -> TokenStream {
+fn rewrite(
+    f: &Function,
+    parsed: syn::Result<Option<Block>>,
+    mut rewriter: Rewriter<'_>,
+    fallible: bool,
+) -> TokenStream {
     let (stmts, ends_in_result) = match parsed {
         Ok(Some(mut block)) => {
             rewriter.visit_block_mut(&mut block);
@@ -120,11 +117,34 @@ fn rewrite(f: &Function, parsed: syn::Result<Option<Block>>, mut rewriter: Rewri
     }
 }
 
+/// The value at the end of a body that should have none.
+fn final_value(block: &Block, fallible: bool) -> Option<Expr> {
+    let Some(Stmt::Expr(last, None)) = block.stmts.last() else { return None };
+    let inner = match last {
+        Expr::Call(call) if fallible && ends_in_result(&block.stmts) && is_call_of(call, "Ok") => call.args.first()?,
+        _ => last,
+    };
+    is_value(inner).then(|| inner.clone())
+}
+
+fn is_call_of(call: &syn::ExprCall, name: &str) -> bool {
+    matches!(&*call.func, Expr::Path(p) if p.path.segments.last().is_some_and(|s| s.ident == name))
+}
+
 /// Surely a value, and not `()`.
 fn is_value(e: &Expr) -> bool {
     match e {
-        Expr::Array(_) | Expr::Cast(_) | Expr::Field(_) | Expr::Index(_) | Expr::Lit(_) | Expr::Path(_)
-        | Expr::Range(_) | Expr::Reference(_) | Expr::Repeat(_) | Expr::Struct(_) | Expr::Unary(_) => true,
+        Expr::Array(_)
+        | Expr::Cast(_)
+        | Expr::Field(_)
+        | Expr::Index(_)
+        | Expr::Lit(_)
+        | Expr::Path(_)
+        | Expr::Range(_)
+        | Expr::Reference(_)
+        | Expr::Repeat(_)
+        | Expr::Struct(_)
+        | Expr::Unary(_) => true,
         Expr::Tuple(t) => !t.elems.is_empty(),
         Expr::Binary(b) => {
             use syn::BinOp::{
@@ -132,8 +152,24 @@ fn is_value(e: &Expr) -> bool {
             };
             matches!(
                 b.op,
-                Add(_) | Sub(_) | Mul(_) | Div(_) | Rem(_) | And(_) | Or(_) | BitXor(_) | BitAnd(_) | BitOr(_)
-                    | Shl(_) | Shr(_) | Eq(_) | Lt(_) | Le(_) | Ne(_) | Ge(_) | Gt(_)
+                Add(_)
+                    | Sub(_)
+                    | Mul(_)
+                    | Div(_)
+                    | Rem(_)
+                    | And(_)
+                    | Or(_)
+                    | BitXor(_)
+                    | BitAnd(_)
+                    | BitOr(_)
+                    | Shl(_)
+                    | Shr(_)
+                    | Eq(_)
+                    | Lt(_)
+                    | Le(_)
+                    | Ne(_)
+                    | Ge(_)
+                    | Gt(_)
             )
         }
         _ => false,
@@ -143,10 +179,7 @@ fn is_value(e: &Expr) -> bool {
 fn ends_in_result(stmts: &[Stmt]) -> bool {
     match stmts.last() {
         Some(Stmt::Expr(Expr::Return(r), _)) => r.expr.is_some(),
-        Some(Stmt::Expr(Expr::Call(c), None)) => match &*c.func {
-            Expr::Path(p) => p.path.segments.last().is_some_and(|s| s.ident == "Ok" || s.ident == "Err"),
-            _ => false,
-        },
+        Some(Stmt::Expr(Expr::Call(c), None)) => is_call_of(c, "Ok") || is_call_of(c, "Err"),
         _ => false,
     }
 }

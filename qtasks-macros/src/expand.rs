@@ -130,7 +130,12 @@ fn body_name(model: &Model) -> Ident {
 }
 
 /// The one place where the future has to be `Send`: errors about that are put where the function is named.
-fn checked_future(model: &Model, co: Option<&TokenStream>, ret: &TokenStream, call: &TokenStream) -> TokenStream {
+fn checked_future(
+    model: &Model,
+    co: Option<&TokenStream>,
+    ret: &dyn quote::ToTokens,
+    call: &TokenStream,
+) -> TokenStream {
     let span = model.f.sig.ident.span();
     let bounds = bounds(model, span);
     let params = co.cloned().into_iter().chain(declared(&model.params));
@@ -164,7 +169,8 @@ pub(crate) fn declared_type(model: &Model, add: &TokenStream, spec: &TokenStream
     let add_doc = format!("Adds a task that runs `{name}` on a worker.");
     let task_name = spec::name(model);
     let types = types(model);
-    let generates = model.is_generating().then(|| quote!(#(#cfgs)* #[allow(deprecated)] impl #p::Generates for #ident {}));
+    let generates =
+        model.is_generating().then(|| quote!(#(#cfgs)* #[allow(deprecated)] impl #p::Generates for #ident {}));
     quote! {
         #(#cfgs)*
         #[doc = #struct_doc]
@@ -202,19 +208,20 @@ pub(crate) fn declared_type(model: &Model, add: &TokenStream, spec: &TokenStream
 fn types(model: &Model) -> TokenStream {
     let p = &model.p;
     let end = &model.end.ok;
+    let named = |name: &str, ty: &TokenStream| {
+        let name = Ident::new(name, ty.span());
+        quote_spanned!(ty.span()=> type #name = #ty;)
+    };
+    let unit = quote!(());
     match model.value() {
-        None => quote! {
-            type Yield = #p::Never;
-            type Returning = #end;
-            type Final = ();
-        },
+        None => {
+            let returning = named("Returning", end);
+            quote!(type Yield = #p::Never; #returning type Final = ();)
+        }
         Some((value, _)) => {
-            let end = if model.has_final_value() { end.clone() } else { quote!(()) };
-            quote! {
-                type Yield = #value;
-                type Returning = #p::Vec<<Self as #p::TaskFn>::Yield>;
-                type Final = #end;
-            }
+            let (yielded, end) =
+                (named("Yield", &value), named("Final", if model.has_final_value() { end } else { &unit }));
+            quote!(#yielded type Returning = #p::Vec<<Self as #p::TaskFn>::Yield>; #end)
         }
     }
 }

@@ -8,11 +8,15 @@ use syn::{FnArg, ReturnType, Type, parse_quote};
 use crate::expand::declared_type;
 use crate::input::Function;
 use crate::model::Model;
+use crate::params::{From, idents};
+use crate::yields::first_use;
 
 /// The function and the type, of a task whose types are understood.
 pub(crate) fn task(model: &Model) -> TokenStream {
     let body = quote!(::core::unimplemented!());
-    let (function, declared) = (function(&model.f), declared_type(model, &body, &body, &body));
+    let idents = idents(model.params.iter().filter(|p| matches!(p.from, From::Caller { .. })));
+    let add = quote!(let _ = (#(#idents),*); #body);
+    let (function, declared) = (function(&model.f), declared_type(model, &add, &body, &body));
     quote!(#function #declared)
 }
 
@@ -35,9 +39,10 @@ pub(crate) fn function(f: &Function) -> TokenStream {
     if matches!(&sig.output, ReturnType::Type(_, t) if matches!(**t, Type::ImplTrait(_))) {
         return TokenStream::new();
     }
+    let used = first_use(f.body.stream());
     quote! {
         #(#cfgs)*
         #[allow(dead_code, unused, clippy::all)]
-        #vis #sig { ::core::unimplemented!() }
+        #vis #sig { #used ::core::unimplemented!() }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) enum Shape {
     /// Returns once.
     Plain,
     /// Yields.
-    Yields(Yielding),
+    Yields(Box<Yielding>),
     /// Hands out a stream of its own.
     Stream,
     /// Hands out an iterator of its own.
@@ -54,8 +54,9 @@ impl Model {
         let p = quote!(#krate::__private);
         let declared = declared(&f);
         let shape = match own_items(&args, &declared, &p, errors) {
-            Some(own) => Some(own_shape(&args, &f, own, errors)),
-            None => body::shape(&args, &f, &declared, errors),
+            Own::Items(own) => Some(own_shape(&args, &f, *own, errors)),
+            Own::Unknown => None,
+            Own::No => body::shape(&args, &f, &declared, errors),
         };
         let Some((shape, item)) = shape.filter(|_| !typeless) else { return Err(Box::new(f)) };
         let plain = |ty: &Type| Outcome::plain(ty, &p);
@@ -73,7 +74,7 @@ impl Model {
         let is_async = f.sig.asyncness.is_some();
         let mut model = Model { args, f, p, params, is_async, shape, item, end, cfgs, docs };
         model.validate(errors);
-        Ok(model)
+        if model.borrowed_values(errors) { Err(Box::new(model.f)) } else { Ok(model) }
     }
 
     /// Whether it is made and polled on a thread that may block.
@@ -136,12 +137,16 @@ impl Model {
         self.validate_keep(errors);
         self.validate_echo(errors);
         self.validate_name(errors);
-        for ty in self.value_types() {
-            if let Some(lifetime) = lifetime_in(&ty) {
-                let message = "a value of a task is sent back from a worker and must own its data: no lifetimes here";
-                errors.fatal(Error::new(lifetime, message));
-            }
+    }
+
+    /// Refuses values that don't own their data. Answers whether there are any.
+    fn borrowed_values(&self, errors: &mut Errors) -> bool {
+        let lifetimes: Vec<_> = self.value_types().iter().filter_map(lifetime_in).collect();
+        for &lifetime in &lifetimes {
+            errors
+                .at(lifetime, "a value of a task is sent back from a worker and must own its data: no lifetimes here");
         }
+        !lifetimes.is_empty()
     }
 
     /// The types of what is sent back, as declared.
@@ -153,7 +158,9 @@ impl Model {
             Shape::Plain => types.push(ok(&declared)),
             Shape::Yields(y) if self.args.yields.is_some() => types.extend([y.ty.clone(), ok(&declared)]),
             Shape::Yields(y) => types.push(y.ty.clone()),
-            Shape::Stream | Shape::Iterator => types.extend(self.item.as_ref().and_then(|i| syn::parse2(i.ty.clone()).ok())),
+            Shape::Stream | Shape::Iterator => {
+                types.extend(self.item.as_ref().and_then(|i| syn::parse2(i.ty.clone()).ok()))
+            }
         }
         types
     }
@@ -176,7 +183,8 @@ impl Model {
             refuse(&on_retry.key, "says what becomes of yielded values");
         }
         for param in self.params.iter().filter(|p| p.is_resume()) {
-            errors.on(&param.ty, format!("a `Resume` goes on after the last yielded value, but `{name}` yields nothing"));
+            errors
+                .on(&param.ty, format!("a `Resume` goes on after the last yielded value, but `{name}` yields nothing"));
         }
     }
 
@@ -289,33 +297,43 @@ fn read_params(f: &mut Function, errors: &mut Errors) -> Vec<Param> {
     params
 }
 
-/// If the function hands out a stream or an iterator: which, and the type of the items.
-fn own_items(args: &Args, ty: &Type, p: &TokenStream, errors: &mut Errors) -> Option<(Shape, Type)> {
+/// Whether a function hands out a stream or an iterator.
+enum Own {
+    No,
+    /// It does: which, and the type of the items.
+    Items(Box<(Shape, Type)>),
+    /// It does, but the type of the items is not told.
+    Unknown,
+}
+
+fn own_items(args: &Args, ty: &Type, p: &TokenStream, errors: &mut Errors) -> Own {
     for (name, shape) in [("Stream", Shape::Stream), ("Iterator", Shape::Iterator)] {
         match declared_item(ty, name) {
-            Some(Some(item)) => return Some((shape, item)),
+            Some(Some(item)) => return Own::Items(Box::new((shape, item))),
             Some(None) => {
                 let message = format!("the type of the items must be known: write `impl {name}<Item = T>`");
-                errors.fatal(Error::new_spanned(ty, message));
+                errors.on(ty, message);
+                return Own::Unknown;
             }
             None => {}
         }
     }
     if let Some(item) = first_argument(ty, "BoxStream").or_else(|| first_argument(ty, "LocalBoxStream")) {
-        return Some((Shape::Stream, item.clone()));
+        return Own::Items(Box::new((Shape::Stream, item.clone())));
     }
     if let (Some(span), Some(_)) = (args.iterator, args.stream) {
         errors.at(span, "a function hands out a stream or an iterator, not both");
     }
     let span = ty.span();
     if args.stream.is_some() {
-        return Some((Shape::Stream, parse_quote_spanned!(span=> <#ty as #p::Stream>::Item)));
+        return Own::Items(Box::new((Shape::Stream, parse_quote_spanned!(span=> <#ty as #p::OwnStream>::Item))));
     }
-    args.iterator?;
-    if let Some(item) = element(ty) {
-        return Some((Shape::Iterator, item.clone()));
+    if args.iterator.is_none() {
+        return Own::No;
     }
-    Some((Shape::Iterator, parse_quote_spanned!(span=> <#ty as ::core::iter::IntoIterator>::Item)))
+    let item = element(ty).cloned();
+    let projected = || parse_quote_spanned!(span=> <#ty as ::core::iter::IntoIterator>::Item);
+    Own::Items(Box::new((Shape::Iterator, item.unwrap_or_else(projected))))
 }
 
 fn own_shape(args: &Args, f: &Function, own: (Shape, Type), errors: &mut Errors) -> (Shape, Option<Type>) {

@@ -18,10 +18,16 @@ pub(crate) struct Param {
     pub(crate) from: From,
 }
 
+/// What an argument is that is not given.
+pub(crate) struct Fallback {
+    pub(crate) value: Expr,
+    pub(crate) text: String,
+}
+
 /// Where a parameter gets its value.
 pub(crate) enum From {
     /// From the caller.
-    Caller { wire: String, default: Option<Expr>, default_text: Option<String> },
+    Caller { wire: String, default: Option<Box<Fallback>> },
     /// From the context, by `FromContext`.
     Context,
     /// A reference to the context itself.
@@ -56,8 +62,7 @@ impl Param {
 /// What the attributes of a parameter say.
 #[derive(Default)]
 struct Given {
-    default: Option<Expr>,
-    default_text: Option<String>,
+    default: Option<Box<Fallback>>,
     rename: Option<String>,
     context: bool,
 }
@@ -109,8 +114,8 @@ impl Given {
         Ok(())
     }
 
-    fn set_default(&mut self, default: Expr, text: String) {
-        (self.default, self.default_text) = (Some(default), Some(text));
+    fn set_default(&mut self, value: Expr, text: String) {
+        self.default = Some(Box::new(Fallback { value, text }));
     }
 }
 
@@ -143,7 +148,7 @@ fn from(typed: &PatType, ident: &Ident, given: Given, complain: &mut impl FnMut(
                 let message = format!("the name of an argument cannot contain {c:?}");
                 complain(Error::new_spanned(&typed.pat, message));
             }
-            return From::Caller { wire, default: given.default, default_text: given.default_text };
+            return From::Caller { wire, default: given.default };
         }
     };
     if given.default.is_some() {
@@ -186,8 +191,8 @@ pub(crate) fn list<'a>(params: impl IntoIterator<Item = &'a Param>) -> String {
 }
 
 /// `a, b`
-pub(crate) fn idents(params: &[Param]) -> Vec<&Ident> {
-    params.iter().map(|p| &p.ident).collect()
+pub(crate) fn idents<'a>(params: impl IntoIterator<Item = &'a Param>) -> Vec<&'a Ident> {
+    params.into_iter().map(|p| &p.ident).collect()
 }
 
 /// `a: A, b: B`, with names instead of patterns.

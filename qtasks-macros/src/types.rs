@@ -1,56 +1,82 @@
 //! What can be told of a type by its tokens.
 
 use proc_macro2::{Delimiter, Group, Punct, Spacing, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{ToTokens, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::visit_mut::VisitMut;
-use syn::{GenericArgument, PathArguments, PathSegment, Type, TypeParamBound, TypeReference, parse_quote_spanned};
+use syn::{
+    GenericArgument, PathArguments, PathSegment, Type, TypeParamBound, TypeReference, parse_quote, parse_quote_spanned,
+};
 
 /// A type that comes out of a body.
 pub(crate) struct Outcome {
     /// As declared.
     pub(crate) ty: TokenStream,
-    /// Whether it is read as a `Result`: a `Select<_>`.
-    pub(crate) kind: TokenStream,
     /// What that gives.
     pub(crate) ok: TokenStream,
     /// The same for people.
     pub(crate) text: String,
+    /// How it is read: a `Read<ty, ok>`. The one place where bounds are asked for.
+    pub(crate) read: TokenStream,
 }
 
 impl Outcome {
     /// A type that is taken as it is.
     pub(crate) fn plain(ty: &impl ToTokens, p: &TokenStream) -> Self {
         let ty = ty.to_token_stream();
-        Outcome { kind: quote!(#p::Select<false>), ok: ty.clone(), text: text(&ty), ty }
+        let read = quote_spanned!(ty.span()=> #p::outcome::<#p::Select<false>, #ty>());
+        Outcome { ok: ty.clone(), text: text(&ty), ty, read }
     }
 
-    /// A `Result<(), E>`, in which `ty` is written.
-    pub(crate) fn fallible_end(ty: &impl ToTokens, p: &TokenStream) -> Self {
-        Outcome { ty: ty.to_token_stream(), kind: quote!(#p::Select<true>), ok: quote!(()), text: "()".to_owned() }
+    /// A `Result<ok, …>`. An error that is written out is named by itself: what is wrong with it is said there.
+    fn result(ty: &Type, ok: &Type, p: &TokenStream) -> Self {
+        let read = match type_arguments(ty, "Result").as_slice() {
+            [_, error] => quote_spanned!(error.span()=> #p::fallible::<#ok, #error>()),
+            _ => {
+                let (span, p) = (ty.span(), respan(p, ty.span()));
+                quote_spanned!(span=> #p::outcome::<#p::Select<true>, #ty>())
+            }
+        };
+        Outcome { ty: ty.to_token_stream(), ok: ok.to_token_stream(), text: text(ok), read }
+    }
+
+    /// The `Result<(), E>` that the body of a generator ends in, given what its `Result<T, E>` is for.
+    pub(crate) fn fallible_end(ret: &Type, p: &TokenStream) -> Self {
+        Outcome::result(ret, &parse_quote!(()), p)
     }
 
     /// A type that may be a `Result`: where its tokens don't tell, the compiler is asked.
     pub(crate) fn of(ty: &Type, p: &TokenStream) -> Self {
         if let Some((ok, _)) = result_parts(ty) {
-            let (ty, ok) = (ty.to_token_stream(), ok.into_token_stream());
-            return Outcome { ty, kind: quote!(#p::Select<true>), text: text(&ok), ok };
+            return Outcome::result(ty, &ok, p);
         }
         if known_plain(ty) {
             return Outcome::plain(ty, p);
         }
-        let kind = quote_spanned!(ty.span()=> #p::Select<{
+        let span = ty.span();
+        let kind = quote_spanned!(span=> #p::Select<{
             #[allow(unused_imports)]
             use #p::ProbeFallback as _;
             #p::Probe::<#ty>::IS_RESULT
         }>);
-        let ok = quote_spanned!(ty.span()=> <#kind as #p::OkOf<#ty>>::Ok);
         let text = match ty {
             Type::Path(syn::TypePath { qself: Some(of), .. }) => format!("{}::Item", text(&of.ty)),
             _ => text(ty),
         };
-        Outcome { ty: ty.to_token_stream(), kind, ok, text }
+        let ok = quote_spanned!(span=> <#kind as #p::OkOf<#ty>>::Ok);
+        let at = respan(p, span);
+        let read = quote_spanned!(span=> #at::outcome::<#kind, #ty>());
+        Outcome { ty: ty.to_token_stream(), ok, text, read }
     }
+}
+
+/// The same tokens, for errors to be put at `span`.
+pub(crate) fn respan(tokens: &TokenStream, span: Span) -> TokenStream {
+    let moved = |mut token: TokenTree| {
+        token.set_span(token.span().located_at(span));
+        token
+    };
+    tokens.clone().into_iter().map(moved).collect()
 }
 
 /// Primitive types and what std calls by a well-known name: no need to ask the compiler about them.
@@ -61,7 +87,9 @@ fn known_plain(ty: &Type) -> bool {
     ];
     match ty {
         Type::Tuple(_) | Type::Array(_) => true,
-        Type::Path(p) if p.qself.is_none() => p.path.segments.last().is_some_and(|s| KNOWN.iter().any(|k| s.ident == k)),
+        Type::Path(p) if p.qself.is_none() => {
+            p.path.segments.last().is_some_and(|s| KNOWN.iter().any(|k| s.ident == k))
+        }
         _ => false,
     }
 }
@@ -80,13 +108,20 @@ pub(crate) fn is_option(ty: &Type) -> bool {
     last_segment(ty, "Option").is_some()
 }
 
-/// The first type among the arguments of `Name<…>`.
-pub(crate) fn first_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
-    let PathArguments::AngleBracketed(a) = &last_segment(ty, name)?.arguments else { return None };
-    a.args.iter().find_map(|a| match a {
+/// The types among the arguments of `Name<…>`.
+fn type_arguments<'a>(ty: &'a Type, name: &str) -> Vec<&'a Type> {
+    let arguments = last_segment(ty, name).map(|s| &s.arguments);
+    let Some(PathArguments::AngleBracketed(a)) = arguments else { return Vec::new() };
+    let types = a.args.iter().filter_map(|a| match a {
         GenericArgument::Type(t) => Some(t),
         _ => None,
-    })
+    });
+    types.collect()
+}
+
+/// The first of them.
+pub(crate) fn first_argument<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
+    type_arguments(ty, name).first().copied()
 }
 
 /// Of a type written `Result<T, …>`: `T`, and the same `Result` of `()`.
@@ -275,9 +310,8 @@ mod tests {
 
     #[test]
     fn items_are_found_behind_boxes() {
-        let item = |ty: &str, name: &str| {
-            declared_item(&syn::parse_str(ty).unwrap(), name).map(|t| t.map(|t| text(&t)))
-        };
+        let item =
+            |ty: &str, name: &str| declared_item(&syn::parse_str(ty).unwrap(), name).map(|t| t.map(|t| text(&t)));
         assert_eq!(item("impl Stream<Item = i64> + Send", "Stream"), Some(Some("i64".to_owned())));
         assert_eq!(item("impl futures::Stream", "Stream"), Some(None));
         assert_eq!(item("Pin<Box<dyn Stream<Item = u8> + Send>>", "Stream"), Some(Some("u8".to_owned())));

@@ -74,10 +74,29 @@ pub(crate) fn label(span: Span) -> Lifetime {
 }
 
 /// What to say of a final value in a task that declares only what it yields.
-pub(crate) fn no_final_value(ty: &str) -> String {
+pub(crate) fn no_final_value(ty: &str, declared: &str) -> String {
     format!(
-        "a task that yields ends without a value: `-> {ty}` is the type of what it yields. For a final value as well, declare `#[task(yield = {ty})]` and the type of that value after `->`"
+        "a task that yields ends without a value: `-> {declared}` names the type of what it yields. For a final value as well, declare `#[task(yield = {ty})]` and the type of that value after `->`"
     )
+}
+
+/// A use of the `yield_!` of a body that is left out: else its import would count as unused.
+pub(crate) fn first_use(tokens: TokenStream) -> Option<TokenStream> {
+    let mut before = None;
+    for token in tokens {
+        match token {
+            TokenTree::Ident(i) if i == "yield_" && before != Some(':') => return Some(used(&i)),
+            TokenTree::Group(g) => {
+                if let Some(found) = first_use(g.stream()) {
+                    return Some(found);
+                }
+                before = None;
+            }
+            TokenTree::Punct(p) => before = Some(p.as_char()),
+            _ => before = None,
+        }
+    }
+    None
 }
 
 impl<'a> Rewriter<'a> {
@@ -102,7 +121,7 @@ impl<'a> Rewriter<'a> {
 
     /// What a yield becomes. The value is bound before the await, so that its temporaries don't live across it, with
     /// the type from the signature, so that a wrong value is reported against that.
-    fn replace(&mut self, value: Option<TokenStream>, span: Span, used: Option<TokenStream>) -> TokenStream {
+    fn replace(&mut self, value: Option<TokenStream>, span: Span, used: Option<&TokenStream>) -> TokenStream {
         if let Some(nest) = self.nest {
             self.misplaced += 1;
             let message = nest.message();
@@ -157,7 +176,7 @@ impl<'a> Rewriter<'a> {
                     (Some(TokenTree::Punct(p)), Some(TokenTree::Group(g))) if p.as_char() == '!' => {
                         let inner = self.loose_tokens(g.stream());
                         let value = (!inner.is_empty()).then_some(inner);
-                        out.extend(self.replace(value, i.span(), Some(used(&i))));
+                        out.extend(self.replace(value, i.span(), Some(&used(&i))));
                         rest.drain(..2);
                     }
                     _ => out.extend([TokenTree::Ident(i)]),
@@ -218,7 +237,7 @@ impl<'a> Rewriter<'a> {
         let tokens = match mac.parse_body_with(one) {
             Ok(mut value) => {
                 value.iter_mut().for_each(|v| self.visit_expr_mut(v));
-                self.replace(value.map(ToTokens::into_token_stream), span, Some(used(&mac.path)))
+                self.replace(value.map(ToTokens::into_token_stream), span, Some(&used(&mac.path)))
             }
             Err(e) => {
                 self.found += 1;
@@ -257,7 +276,8 @@ impl<'a> Rewriter<'a> {
                 None
             }
             Expr::Return(r) if r.expr.is_some() => {
-                let message = no_final_value(self.rules.unit.as_ref()?);
+                let ty = self.rules.unit.as_ref()?;
+                let message = no_final_value(ty, ty);
                 Some(Expr::Verbatim(syn::Error::new_spanned(r, message).into_compile_error()))
             }
             _ => None,

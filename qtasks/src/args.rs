@@ -33,8 +33,10 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> TaskArg for T {}
 pub struct Arg<T> {
     write: fn(&mut ArgsWriter, &'static str, &T),
     read: fn(&ArgsReader<'_>, usize) -> Result<T, TaskFailure>,
-    read_or: fn(&ArgsReader<'_>, usize, fn() -> T) -> Result<T, TaskFailure>,
+    read_or: ReadOr<T>,
 }
+
+type ReadOr<T> = fn(&ArgsReader<'_>, usize, fn() -> T) -> Result<T, TaskFailure>;
 
 /// Arguments of type `T`.
 #[inline(always)]

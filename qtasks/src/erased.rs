@@ -20,7 +20,7 @@ mod outcome;
 mod value;
 
 pub use handler::{Handler, HandlerOutput, Pipe, direct, handled, handler};
-pub use outcome::{OkOf, Outcome, Probe, ProbeFallback, Read, Select, TaskError, outcome};
+pub use outcome::{OkOf, Outcome, Probe, ProbeFallback, Read, Select, TaskError, fallible, outcome};
 pub use value::{TaskItem, TaskValue, item, never, nothing, value};
 
 /// A run that may go from thread to thread.
@@ -124,11 +124,33 @@ pub fn from_gen<T, F: Future>(generator: Gen<T, F>) -> impl Source<Item = T, Ret
     steps(move |cx| generator.as_mut().poll_step(cx))
 }
 
+/// What `#[task(stream)]` must hand out.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stream",
+    label = "not a stream",
+    note = "`#[task(stream)]` is for functions that hand out a `Stream`; for an iterator or a collection write `#[task(iterator)]`"
+)]
+pub trait OwnStream {
+    /// What it yields.
+    type Item;
+    /// [`Stream::poll_next`].
+    fn poll_own(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<S: Stream> OwnStream for S {
+    type Item = S::Item;
+    #[inline(always)]
+    fn poll_own(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        self.poll_next(cx)
+    }
+}
+
 /// The items of a function's own stream.
 #[inline]
-pub fn from_stream<S: Stream>(stream: S) -> impl Source<Item = S::Item, Ret = ()> {
+pub fn from_stream<S: OwnStream>(stream: S) -> impl Source<Item = S::Item, Ret = ()> {
     let mut stream = Box::pin(stream);
-    steps(move |cx| stream.as_mut().poll_next(cx).map(|item| item.map_or(Step::Return(()), Step::Yield)))
+    steps(move |cx| stream.as_mut().poll_own(cx).map(|item| item.map_or(Step::Return(()), Step::Yield)))
 }
 
 /// The items of a function's own iterator.

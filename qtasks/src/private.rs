@@ -4,9 +4,10 @@ pub use crate::add_task::{AddTask, add_task};
 pub use crate::args::{Arg, ArgsReader, ArgsWriter, TaskArg, arg};
 pub use crate::context::{Context, FromContext};
 pub use crate::erased::{
-    BoxRun, Handler, HandlerOutput, Item, LocalBoxRun, OkOf, Outcome, Pipe, Probe, ProbeFallback, Read, Run, Select,
-    Source, TaskError, TaskItem, TaskValue, boxed, boxed_local, direct, from_call, from_future, from_gen, from_iter,
-    from_later_iter, from_later_stream, from_stream, handled, handler, item, never, nothing, outcome, value,
+    BoxRun, Handler, HandlerOutput, Item, LocalBoxRun, OkOf, Outcome, OwnStream, Pipe, Probe, ProbeFallback, Read, Run,
+    Select, Source, TaskError, TaskItem, TaskValue, boxed, boxed_local, direct, fallible, from_call, from_future,
+    from_gen, from_iter, from_later_iter, from_later_stream, from_stream, handled, handler, item, never, nothing,
+    outcome, value,
 };
 pub use crate::generator::{Co, Gen, IterGen, TryGen, TryIterGen, generator};
 pub use crate::registry::Registration;

@@ -42,7 +42,7 @@ impl Registry {
         specs.dedup_by(|a, b| std::ptr::eq(*a, *b));
         let mut unused: BTreeSet<&String> = renames.iter().map(|(path, _)| path).collect();
         for spec in specs {
-            let is = |path: &str| path == spec.name || path == format!("{}::{}", spec.module, spec.name);
+            let is = |path: &str| path == format!("{}::{}", spec.module, spec.function);
             let rename = renames.iter().find(|(path, _)| is(path));
             let name = rename.map_or(spec.name, |(_, name)| name);
             if let Some((path, name)) = rename {
@@ -56,7 +56,7 @@ impl Registry {
             }
         }
         if let Some(path) = unused.first() {
-            let message = format!("`.rename(\"{path}\", …)`: no task function has that path");
+            let message = format!("`.rename(\"{path}\", …)`: no task function has that path: give it as `crate::module::function`");
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         Ok(registry)

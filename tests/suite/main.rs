@@ -1,4 +1,56 @@
 //! One binary, a module per noun.
 
+mod attempts;
 mod life;
+mod property;
 mod stores;
+mod watchers;
+
+use std::time::Duration;
+
+use qtasks::{Event, EventKind, Qtasks, TaskFailure, TaskFn, TaskSpec, WaitError};
+
+/// Long enough for anything that does not hang.
+fn soon() -> Duration {
+    Duration::from_secs(60)
+}
+
+/// An app of its own with these task functions.
+async fn app_of(specs: impl IntoIterator<Item = &'static TaskSpec>) -> Qtasks {
+    Qtasks::builder().store("memory:").tasks(specs).start().await.unwrap()
+}
+
+fn failure<F: TaskFn>(error: &WaitError<F>) -> &TaskFailure {
+    error.failure().unwrap_or_else(|| panic!("{error:?}"))
+}
+
+/// The kinds of a log, in words.
+fn kinds(log: &[Event]) -> String {
+    let word = |e: &Event| match &e.kind {
+        EventKind::Started { .. } => "started",
+        EventKind::Yield { .. } => "yield",
+        EventKind::Event { .. } => "event",
+        EventKind::Log { .. } => "log",
+        EventKind::Rewind { .. } => "rewind",
+        EventKind::Retry { .. } => "retry",
+        EventKind::Completed { .. } => "completed",
+        EventKind::Failed { .. } => "failed",
+        EventKind::Cancelled { .. } => "cancelled",
+        _ => "another",
+    };
+    log.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// Waits until something is so, which no event tells.
+async fn until(is_so: impl Fn() -> bool) {
+    until_async(async || is_so()).await;
+}
+
+async fn until_async(is_so: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(soon(), wait).await.expect("it comes to be so");
+}

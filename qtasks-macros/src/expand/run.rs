@@ -8,7 +8,6 @@ use super::hidden;
 use super::spec::{end_value, yield_value};
 use crate::model::{Model, Shape};
 use crate::params::{From, Param};
-use crate::types::Outcome;
 use crate::yields::co;
 
 /// `fn __qtasks_start(ctx, raw)`.
@@ -24,7 +23,7 @@ pub(super) fn start(model: &Model) -> TokenStream {
     let bind = any.then(|| quote!(let #args = ));
     let own_ctx = model.borrows_context().then(|| quote!(let #ctx = ::core::clone::Clone::clone(#ctx);));
     let (source, pipe) = (source(model, &ctx, &calls), pipe(model));
-    let (yields, end, returns) = (yield_value(model), outcome(&model.end, p), end_value(model));
+    let (yields, end, returns) = (yield_value(model), &model.end.read, end_value(model));
     // Errors about the run as a whole are put where the function is named.
     let made = quote_spanned!(model.f.sig.ident.span()=> #boxed(#source, #pipe, #yields, #end, #returns));
     quote! {
@@ -59,13 +58,18 @@ fn reads(model: &Model, ctx: &Ident, args: &Ident) -> Reads {
                 let arg = quote_spanned!(ty.span()=> #p::arg::<#ty>());
                 reads.lets.push(match default {
                     None => quote!(let #local = #arg.read(&#args, #at)?;),
-                    Some(default) => quote!(let #local = #arg.read_or(&#args, #at, || #default)?;),
+                    Some(default) => {
+                        let value = &default.value;
+                        quote!(let #local = #arg.read_or(&#args, #at, || #value)?;)
+                    }
                 });
                 reads.any = true;
                 at += 1;
             }
             From::Context => {
-                reads.lets.push(quote_spanned!(ty.span()=> let #local = <#ty as #p::FromContext>::from_context(#ctx)?;));
+                reads
+                    .lets
+                    .push(quote_spanned!(ty.span()=> let #local = <#ty as #p::FromContext>::from_context(#ctx)?;));
             }
             From::ContextRef => {
                 reads.calls.push(quote!(&#ctx));
@@ -106,18 +110,12 @@ fn source(model: &Model, ctx: &Ident, calls: &[TokenStream]) -> TokenStream {
     }
 }
 
-/// How a value that comes out is read.
-fn outcome(outcome: &Outcome, p: &TokenStream) -> TokenStream {
-    let Outcome { ty, kind, .. } = outcome;
-    quote_spanned!(ty.span()=> #p::outcome::<#kind, #ty>())
-}
-
 fn pipe(model: &Model) -> TokenStream {
     let p = &model.p;
     let Some(item) = &model.item else {
         return quote!(#p::direct(#p::outcome::<#p::Select<false>, #p::Never>()));
     };
-    let read = outcome(item, p);
+    let read = &item.read;
     let (Some(handler), Some((value, _))) = (&model.args.handler, model.value()) else {
         return quote!(#p::direct(#read));
     };

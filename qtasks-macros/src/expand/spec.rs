@@ -5,18 +5,22 @@ use quote::{ToTokens as _, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{Expr, Lit};
 
+use super::hidden;
 use super::run::start;
 use crate::args::{Keep, TimeLimit, literal};
 use crate::model::Model;
-use crate::params::From;
-use crate::types::{is_option, text};
+use crate::params::{From, Param};
+use crate::types::{is_option, respan, text};
 
 /// The name under which workers know it. One that is no literal is checked by the compiler.
 pub(super) fn name(model: &Model) -> TokenStream {
     let p = &model.p;
     match &model.args.name {
         Some(name) if literal(name).is_some() => name.to_token_stream(),
-        Some(name) => quote_spanned!(name.span()=> #p::checked_name(#name)),
+        Some(name) => {
+            let p = respan(p, name.span());
+            quote_spanned!(name.span()=> #p::checked_name(#name))
+        }
         None => model.name().to_token_stream(),
     }
 }
@@ -46,6 +50,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
     let p = &model.p;
     let ident = &model.f.sig.ident;
     let span = ident.span();
+    let function = syn::ext::IdentExt::unraw(ident).to_string();
     let (args, start) = (arg_specs(model), start(model));
     let (kind, start_kind) = match (model.is_sync(), model.is_generating()) {
         (true, true) => (quote!(SyncGen), quote!(Sync)),
@@ -65,6 +70,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
             );
             spec.args = __QTASKS_ARGS;
             spec.module = ::core::module_path!();
+            spec.function = #function;
             spec.file = ::core::file!();
             spec.line = #line;
             #fields
@@ -77,10 +83,10 @@ pub(super) fn spec(model: &Model) -> TokenStream {
 fn arg_specs(model: &Model) -> impl Iterator<Item = TokenStream> {
     let p = &model.p;
     model.params.iter().filter_map(move |param| match &param.from {
-        From::Caller { wire, default, default_text } => {
+        From::Caller { wire, default } => {
             let ty = text(&param.ty);
             let required = default.is_none() && !is_option(&param.ty);
-            let default = option(default_text.as_ref().map(|text| quote!(#text)));
+            let default = option(default.as_ref().map(|default| default.text.to_token_stream()));
             Some(quote!(#p::ArgSpec::new(#wire, #ty, #required, #default)))
         }
         From::Context | From::ContextRef => None,
@@ -102,7 +108,9 @@ fn fields(model: &Model) -> TokenStream {
         let field = quote::format_ident!("{field}");
         out.extend(quote!(spec.#field = #value;));
     };
-    let description = args.description.as_ref().map(quote::ToTokens::to_token_stream);
+    let string = quote!(&'static ::core::primitive::str);
+    let number = quote!(::core::primitive::u64);
+    let description = args.description.as_ref().map(|expr| typed(expr, &string));
     if let Some(text) = description.or_else(|| model.first_doc().map(|doc| quote!(#doc))) {
         set("description", option(Some(text)));
     }
@@ -131,15 +139,7 @@ fn fields(model: &Model) -> TokenStream {
         let tags = &args.tags;
         set("tags", quote!(&[#(#tags),*]));
     }
-    let states: Vec<TokenStream> = model
-        .params
-        .iter()
-        .filter_map(crate::params::Param::state)
-        .map(|ty| {
-            let name = text(ty);
-            quote_spanned!(ty.span()=> #p::StateSpec::new::<#ty>(#name))
-        })
-        .collect();
+    let states = states(model);
     if !states.is_empty() {
         set("state", quote!(&[#(#states),*]));
     }
@@ -152,10 +152,10 @@ fn fields(model: &Model) -> TokenStream {
         set("echo", quote!(true));
     }
     if let Some(max) = &args.yields_max {
-        set("yields_max", option(Some(max.value.to_token_stream())));
+        set("yields_max", option(Some(typed(&max.value, &number))));
     }
     if let Some(max) = &args.log_bytes_max {
-        set("log_bytes_max", option(Some(quote!(#max))));
+        set("log_bytes_max", option(Some(typed(max, &number))));
     }
     if let Some(Keep::Last(n)) = args.keep.as_ref().map(|keep| &keep.value) {
         set("keep", quote!(#p::Keep::Last(#n)));
@@ -167,12 +167,19 @@ fn fields(model: &Model) -> TokenStream {
     out
 }
 
+/// A `StateSpec` for each `State<T>`.
+fn states(model: &Model) -> Vec<TokenStream> {
+    let p = &model.p;
+    let types = model.params.iter().filter_map(Param::state);
+    let specs = types.map(|ty| {
+        let name = text(ty);
+        quote_spanned!(ty.span()=> #p::StateSpec::new::<#ty>(#name))
+    });
+    specs.collect()
+}
+
 fn policy(retry: &Expr, p: &TokenStream) -> TokenStream {
-    if matches!(literal(retry), Some(Lit::Int(_))) {
-        quote!(#p::RetryPolicy::times(#retry))
-    } else {
-        quote!(#retry)
-    }
+    if matches!(literal(retry), Some(Lit::Int(_))) { quote!(#p::RetryPolicy::times(#retry)) } else { quote!(#retry) }
 }
 
 fn duration(limit: &TimeLimit) -> TokenStream {
@@ -181,6 +188,12 @@ fn duration(limit: &TimeLimit) -> TokenStream {
             let (secs, nanos) = (limit.as_secs(), limit.subsec_nanos());
             quote!(::core::time::Duration::new(#secs, #nanos))
         }
-        TimeLimit::Expr(expr) => quote!(#expr),
+        TimeLimit::Expr(expr) => typed(expr, &quote!(::core::time::Duration)),
     }
+}
+
+/// An expression that must be of a type: one that is not is told so, and nothing else.
+fn typed(expr: &Expr, ty: &TokenStream) -> TokenStream {
+    let value = hidden("value");
+    quote!({ let #value: #ty = #expr; #value })
 }

@@ -40,6 +40,12 @@ pub fn outcome<M, T: Outcome<M>>() -> Read<T, T::Ok> {
     T::outcome
 }
 
+/// How a `Result` is read whose types are both known. The one place that asks for what its error must be.
+#[inline(always)]
+pub fn fallible<T, E: TaskError>() -> Read<Result<T, E>, T> {
+    <Result<T, E> as Outcome<Select<true>>>::outcome
+}
+
 impl<T> Outcome<Select<false>> for T {
     type Ok = T;
     #[inline(always)]

@@ -20,8 +20,10 @@ fn ready<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     }
 }
 
-/// All of a run: each value, whether it was stored at once, and the hash that counts.
-fn drive<R: Run + ?Sized>(run: &mut Pin<Box<R>>) -> (Vec<(String, bool, u64)>, Result<String, TaskFailure>) {
+/// Each value, whether it was stored at once, and the hash that counts; then the end.
+type All = (Vec<(String, bool, u64)>, Result<String, TaskFailure>);
+
+fn drive<R: Run + ?Sized>(run: &mut Pin<Box<R>>) -> All {
     let mut values = Vec::new();
     loop {
         let mut out = b"before".to_vec();

@@ -52,8 +52,7 @@ fn values_come_in_order_then_what_the_body_returned() {
     while let Some(item) = next(boxed.as_mut()) {
         assert_eq!(boxed.as_mut().take_return(), None);
         all.push(item);
-        let moved = boxed;
-        boxed = moved;
+        boxed = std::convert::identity(boxed);
     }
     assert_eq!(all, ["0-3", "1-3", "2-3"]);
     assert!(boxed.is_terminated());

@@ -7,6 +7,8 @@
 //! expands to a module with one test per promise. `None` means that the server is not there: the test prints `SKIP`,
 //! or fails if `QTASKS_REQUIRE_STORES` is set.
 
+#![expect(clippy::unwrap_used, reason = "a suite of tests: a panic is a promise broken")]
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;

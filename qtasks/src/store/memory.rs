@@ -293,19 +293,6 @@ impl State {
         if let Some(id) = existing.or_else(|| unique.as_ref().and_then(|u| self.unique.get(u)).copied()) {
             return Added { id, existed: true };
         }
-        let due = match new.due {
-            Due::Now => now,
-            Due::In(wait) => now.saturating_add(ms(wait)),
-            Due::At(at) => to_ms(at),
-        };
-        let later = (due > now).then(|| from_ms(due));
-        let status = if new.held {
-            Status::Held
-        } else if later.is_some() {
-            Status::Delayed
-        } else {
-            Status::Queued
-        };
         let (id, n) = (new.id, self.next_n);
         self.next_n += 1;
         if let Some(unique) = unique {
@@ -314,54 +301,10 @@ impl State {
         if let Some(key) = &new.idempotency_key {
             self.idempotency.insert(key.clone(), id);
         }
-        let expires_at = new.expires.map(|e| now.saturating_add(ms(e)));
-        if let Some(at) = expires_at {
-            self.expiring.insert((at, id));
+        let row = Row::new(new, n, now);
+        if let Some(at) = row.record.expires_at {
+            self.expiring.insert((to_ms(at), id));
         }
-        let record = TaskRecord {
-            id,
-            name: new.name,
-            queue: new.queue,
-            priority: new.priority,
-            args: new.args,
-            tags: new.tags,
-            status,
-            created_at: from_ms(now),
-            updated_at: from_ms(now),
-            started_at: None,
-            completed_at: None,
-            attempt: 0,
-            epoch: 0,
-            failures: 0,
-            crashes: 0,
-            worker: None,
-            yields: 0,
-            tail: 0,
-            rewinds: Vec::new(),
-            final_value: None,
-            error: None,
-            cancel_reason: None,
-            retry_of: new.retry_of,
-            due_at: later,
-            expires_at: expires_at.map(from_ms),
-            parent: new.parent,
-            yields_high: 0,
-        };
-        let row = Row {
-            n,
-            record,
-            due,
-            log: Vec::new(),
-            bytes: 0,
-            last_append: None,
-            checkpoint: None,
-            lease_until: 0,
-            unique: new.unique,
-            idempotency_key: new.idempotency_key,
-            retry: new.retry,
-            time_limit: new.time_limit,
-            bare: false,
-        };
         self.order.insert(n, id);
         self.rows.insert(id, row);
         self.enlist(id, hints);

@@ -57,6 +57,8 @@ pub struct TaskSpec {
     pub executor: Option<&'static str>,
     /// The path of the module it stands in.
     pub module: &'static str,
+    /// Its name in the code, which `name = "…"` does not change.
+    pub function: &'static str,
     /// The file it stands in.
     pub file: &'static str,
     /// The line its name stands on.
@@ -92,6 +94,7 @@ impl TaskSpec {
             keep: Keep::All,
             executor: None,
             module: "",
+            function: "",
             file: "",
             line: 0,
             start,

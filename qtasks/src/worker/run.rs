@@ -76,7 +76,7 @@ pub(crate) async fn attempt(job: Job) -> bool {
     match end {
         End::Returned(value) => sink.end(Outcome::Ended, |index, draft| draft.completed(index, &value)),
         End::Failed(failure) | End::Stopped(Stop::Fail(failure)) => {
-            fail(&sink, failure.in_attempt(attempt), policy, failures);
+            fail(&sink, &failure.in_attempt(attempt), policy, failures);
         }
         End::Stopped(Stop::Cancel(reason)) => {
             sink.end(Outcome::Ended, |index, draft| draft.cancelled(index, &reason));
@@ -93,12 +93,12 @@ pub(crate) async fn attempt(job: Job) -> bool {
     false
 }
 
-fn fail(sink: &Sink, failure: TaskFailure, policy: RetryPolicy, failures: u32) {
+fn fail(sink: &Sink, failure: &TaskFailure, policy: RetryPolicy, failures: u32) {
     let chance = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), sink.id());
     let wait = policy.after(failures + 1, chance).filter(|_| failure.kind.is_retried());
     match wait {
-        Some(wait) => sink.end(Outcome::Retry(wait), |index, draft| draft.retry(index, &failure, wait)),
-        None => sink.end(Outcome::Ended, |index, draft| draft.failed(index, &failure)),
+        Some(wait) => sink.end(Outcome::Retry(wait), |index, draft| draft.retry(index, failure, wait)),
+        None => sink.end(Outcome::Ended, |index, draft| draft.failed(index, failure)),
     }
 }
 
@@ -154,6 +154,9 @@ fn block_on<T>(place: &Place, runtime: &tokio::runtime::Handle, future: impl Fut
     }
 }
 
+/// What the macro made of a task function.
+type StartFn<R> = fn(&Context, &[u8]) -> Result<Pin<Box<R>>, TaskFailure>;
+
 impl Job {
     fn mode(&self) -> OnRetry {
         self.spec.on_retry
@@ -175,13 +178,7 @@ impl Job {
     }
 
     /// Makes the run, by the task's own code.
-    fn start<R: ?Sized>(
-        &self,
-        start: fn(&Context, &[u8]) -> Result<Pin<Box<R>>, TaskFailure>,
-    ) -> Result<Body<R>, TaskFailure>
-    where
-        R: Run,
-    {
+    fn start<R: Run + ?Sized>(&self, start: StartFn<R>) -> Result<Body<R>, TaskFailure> {
         let started = catch_unwind(AssertUnwindSafe(|| start(&self.context(), self.task.record.args.as_bytes())));
         started.unwrap_or_else(|payload| Err(panicked(&*payload))).map(|run| Body(Some(run)))
     }

@@ -246,7 +246,7 @@ impl Sink {
                 return Accepted::Written;
             }
             self.appender.tell_keeper();
-        } else if events % GATHER_EVENTS == 0 {
+        } else if events.is_multiple_of(GATHER_EVENTS) {
             self.appender.write();
             return Accepted::Written;
         }

@@ -6,6 +6,64 @@ use super::*;
 const SMALL: usize = 64;
 
 impl Row {
+    /// A task that has just been added as number `n`.
+    pub(super) fn new(new: NewTask, n: u64, now: u64) -> Self {
+        let due = match new.due {
+            Due::Now => now,
+            Due::In(wait) => now.saturating_add(ms(wait)),
+            Due::At(at) => to_ms(at),
+        };
+        let later = (due > now).then(|| from_ms(due));
+        let record = TaskRecord {
+            id: new.id,
+            name: new.name,
+            queue: new.queue,
+            priority: new.priority,
+            args: new.args,
+            tags: new.tags,
+            status: match later {
+                _ if new.held => Status::Held,
+                Some(_) => Status::Delayed,
+                None => Status::Queued,
+            },
+            created_at: from_ms(now),
+            updated_at: from_ms(now),
+            started_at: None,
+            completed_at: None,
+            attempt: 0,
+            epoch: 0,
+            failures: 0,
+            crashes: 0,
+            worker: None,
+            yields: 0,
+            tail: 0,
+            rewinds: Vec::new(),
+            final_value: None,
+            error: None,
+            cancel_reason: None,
+            retry_of: new.retry_of,
+            due_at: later,
+            expires_at: new.expires.map(|e| from_ms(now.saturating_add(ms(e)))),
+            parent: new.parent,
+            yields_high: 0,
+        };
+        Row {
+            n,
+            record,
+            due,
+            log: Vec::new(),
+            bytes: 0,
+            last_append: None,
+            checkpoint: None,
+            lease_until: 0,
+            unique: new.unique,
+            idempotency_key: new.idempotency_key,
+            retry: new.retry,
+            time_limit: new.time_limit,
+            bare: false,
+        }
+    }
+
     /// Adds events to the log, and to what the record says of it.
     pub(super) fn store(&mut self, events: Draft, now: u64) {
         let record = &mut self.record;

@@ -11,6 +11,6 @@ async fn i() -> i64 {
 }
 #[task(description = 3)]
 async fn j() {}
-#[task(crate = nowhere)]
+#[task(retry = 3u64.into())]
 async fn k() {}
 fn main() {}

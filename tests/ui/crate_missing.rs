@@ -1,0 +1,3 @@
+#[qtasks::task(crate = nowhere)]
+async fn f() {}
+fn main() {}
