@@ -12,6 +12,7 @@ use syn::{
 };
 
 use crate::errors::Errors;
+use crate::types::result_parts;
 
 /// What `#[task(…)]` says.
 #[derive(Default)]
@@ -165,7 +166,11 @@ impl Args {
             "iterator" => self.iterator = flag(input)?.then_some(key.span()),
             "crate" => {
                 equals(&key, "path", input)?;
-                self.krate = Some(input.call(Path::parse_mod_style)?);
+                let quoted = input.peek(LitStr).then(|| input.parse::<LitStr>()).transpose()?;
+                self.krate = Some(match quoted {
+                    Some(text) => text.parse_with(Path::parse_mod_style)?,
+                    None => input.call(Path::parse_mod_style)?,
+                });
             }
             _ => return Err(Error::new(key.span(), unknown(&name))),
         }
@@ -292,7 +297,7 @@ fn handler(key: Ident, input: ParseStream<'_>) -> Result<Handler> {
     let (value, mut out) = if closure {
         let closure: ExprClosure = input.parse()?;
         let out = match &closure.output {
-            ReturnType::Type(_, t) => Some((**t).clone()),
+            ReturnType::Type(_, t) => Some(result_parts(t).map_or_else(|| (**t).clone(), |(ok, _)| ok)),
             ReturnType::Default => None,
         };
         (closure.into_token_stream(), out)

@@ -176,10 +176,24 @@ fn is_value(e: &Expr) -> bool {
     }
 }
 
+/// Whether a body ends in an explicit `Ok(…)` or `Err(…)`, in some branch.
 fn ends_in_result(stmts: &[Stmt]) -> bool {
-    match stmts.last() {
-        Some(Stmt::Expr(Expr::Return(r), _)) => r.expr.is_some(),
-        Some(Stmt::Expr(Expr::Call(c), None)) => is_call_of(c, "Ok") || is_call_of(c, "Err"),
+    matches!(stmts.last(), Some(Stmt::Expr(last, None)) if gives_result(last))
+}
+
+fn gives_result(expr: &Expr) -> bool {
+    match expr {
+        Expr::Call(call) => is_call_of(call, "Ok") || is_call_of(call, "Err"),
+        Expr::MethodCall(call) => gives_result(&call.receiver),
+        Expr::If(branches) => {
+            let other = branches.else_branch.as_ref();
+            other.is_some_and(|(_, other)| ends_in_result(&branches.then_branch.stmts) || gives_result(other))
+        }
+        Expr::Match(branches) => branches.arms.iter().any(|arm| gives_result(&arm.body)),
+        Expr::Block(block) => ends_in_result(&block.block.stmts),
+        Expr::Unsafe(block) => ends_in_result(&block.block.stmts),
+        Expr::Paren(inner) => gives_result(&inner.expr),
+        Expr::Group(inner) => gives_result(&inner.expr),
         _ => false,
     }
 }

@@ -5,30 +5,33 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
+use syn::ReturnType;
 use syn::spanned::Spanned as _;
-use syn::{Attribute, ReturnType};
 
 use crate::body::Yielding;
 use crate::input::Function;
 use crate::model::{Model, Shape};
-use crate::params::{From, declared, idents};
+use crate::params::{From, Param, declared, idents};
 use crate::yields::co;
 
+mod attrs;
 mod run;
 mod spec;
+
+use attrs::{in_two_places, is_builtin, is_hidden, is_lint, uses_deprecated};
 
 /// The whole expansion.
 pub(crate) fn expand(model: &Model) -> TokenStream {
     let Model { cfgs, p, f, .. } = model;
     let ident = &f.sig.ident;
-    let (function, body) = function_and_body(model);
+    let (old, (function, body)) = (uses_deprecated(model), function_and_body(model));
     let declared = declared_type(model, &add(model), &spec::spec(model), &spec::codec(model));
     quote! {
         #function
         #declared
         #body
         #(#cfgs)*
-        #[allow(deprecated)]
+        #old
         const _: () = { #p::inventory::submit! { #p::Registration(<#ident as #p::TaskFn>::spec) } };
     }
 }
@@ -48,7 +51,8 @@ fn bounds(model: &Model, span: Span) -> TokenStream {
 /// The function under its name, and its body as a function of its own where the two differ.
 fn function_and_body(model: &Model) -> (TokenStream, TokenStream) {
     let Function { attrs, vis, sig, body, .. } = &model.f;
-    let as_written = quote!(#(#attrs)* #vis #sig #body);
+    // Arguments are owned whether the body needs that or not.
+    let as_written = quote!(#(#attrs)* #[allow(clippy::needless_pass_by_value)] #vis #sig #body);
     match &model.shape {
         Shape::Yields(y) => (direct(model, y), body_function(model, y)),
         Shape::Plain if model.is_async => {
@@ -85,13 +89,14 @@ fn direct(model: &Model, y: &Yielding) -> TokenStream {
             (quote_spanned!(at=> impl ::core::iter::Iterator<Item = #item> #bounds), Some(wrap))
         }
     };
-    let outer_attrs = attrs.iter().filter(|a| is_lint(a) || is_builtin(a));
+    let old = uses_deprecated(model);
+    let outer_attrs = attrs.iter().filter(|a| is_builtin(a)).map(in_two_places);
     quote! {
         #(#outer_attrs)*
         #[allow(dead_code)]
         #vis #fn_token #ident(#(#params),*) -> #out {
             // The body keeps its `Co` to itself: there is no name for it.
-            #[allow(deprecated)]
+            #old
             let #made = unsafe { #p::generator(move |#co| #ident::__task(#co, #(#idents),*)) };
             #wrap(#made)
         }
@@ -103,8 +108,8 @@ fn body_function(model: &Model, y: &Yielding) -> TokenStream {
     let Model { p, params, f: Function { attrs, .. }, .. } = model;
     let Yielding { body, ret, ty, .. } = y;
     let (co, name, idents) = (co(), body_name(model), idents(params));
-    let (pats, types) = (params.iter().map(|p| &p.pat), params.iter().map(|p| &p.ty));
-    let inner_attrs = attrs.iter().filter(|a| is_lint(a) || !is_builtin(a));
+    let written = params.iter().map(|Param { attrs, pat, ty, .. }| quote!(#(#attrs)* #pat: #ty));
+    let inner_attrs = attrs.iter().filter(|a| is_lint(a) || !is_builtin(a)).map(in_two_places);
     let takes = quote!(#co: #p::Co<#ty>);
     let future = checked_future(model, Some(&takes), ret, &quote!(Self::#name(#co, #(#idents),*)));
     in_type(
@@ -113,7 +118,7 @@ fn body_function(model: &Model, y: &Yielding) -> TokenStream {
             #(#inner_attrs)*
             #[doc(hidden)]
             #[allow(clippy::too_many_arguments, clippy::unused_async)]
-            async fn #name(#takes, #(#pats: #types),*) -> #ret { #body }
+            async fn #name(#takes, #(#written),*) -> #ret { #body }
             #future
         },
     )
@@ -150,10 +155,11 @@ fn checked_future(
 
 /// Functions of the type that hold code of the user's: lints apply to them.
 fn in_type(model: &Model, functions: &TokenStream) -> TokenStream {
-    let (cfgs, ident) = (&model.cfgs, &model.f.sig.ident);
+    let (cfgs, ident, old) = (&model.cfgs, &model.f.sig.ident, uses_deprecated(model));
     quote! {
         #(#cfgs)*
-        #[allow(dead_code, deprecated, clippy::self_named_constructors)]
+        #old
+        #[allow(dead_code, clippy::self_named_constructors)]
         impl #ident { #functions }
     }
 }
@@ -162,24 +168,30 @@ fn in_type(model: &Model, functions: &TokenStream) -> TokenStream {
 pub(crate) fn declared_type(model: &Model, add: &TokenStream, spec: &TokenStream, codec: &TokenStream) -> TokenStream {
     let Model { p, cfgs, f: Function { attrs, vis, sig, .. }, .. } = model;
     let (ident, name) = (&sig.ident, model.name());
-    let deprecated = attrs.iter().filter(|a| a.path().is_ident("deprecated"));
+    let shared = attrs.iter().filter(|a| a.path().is_ident("deprecated") || is_hidden(a));
     let caller = model.params.iter().filter(|p| matches!(p.from, From::Caller { .. }));
     let add_params = declared(caller);
     let struct_doc = format!("The task of [`{name}`](fn@{name}): what sends it to a worker.");
     let add_doc = format!("Adds a task that runs `{name}` on a worker.");
     let task_name = spec::name(model);
-    let types = types(model);
-    let generates =
-        model.is_generating().then(|| quote!(#(#cfgs)* #[allow(deprecated)] impl #p::Generates for #ident {}));
+    let (types, old) = (types(model), uses_deprecated(model));
+    let generates = model.is_generating().then(|| quote!(#(#cfgs)* #old impl #p::Generates for #ident {}));
     quote! {
         #(#cfgs)*
         #[doc = #struct_doc]
-        #(#deprecated)*
-        #[allow(non_camel_case_types, dead_code)]
+        #(#shared)*
+        #[allow(dead_code, missing_debug_implementations, non_camel_case_types)]
+        #[non_exhaustive]
         #vis struct #ident {}
 
         #(#cfgs)*
-        #[allow(dead_code, deprecated, clippy::too_many_arguments, clippy::needless_pass_by_value)]
+        #old
+        #[allow(
+            dead_code,
+            clippy::needless_pass_by_value,
+            clippy::self_named_constructors,
+            clippy::too_many_arguments
+        )]
         impl #ident {
             /// The name under which workers know the task.
             pub const NAME: &'static ::core::primitive::str = #task_name;
@@ -193,7 +205,7 @@ pub(crate) fn declared_type(model: &Model, add: &TokenStream, spec: &TokenStream
         }
 
         #(#cfgs)*
-        #[allow(deprecated)]
+        #old
         impl #p::TaskFn for #ident {
             #types
             const NAME: &'static ::core::primitive::str = #ident::NAME;
@@ -247,32 +259,4 @@ fn add(model: &Model) -> TokenStream {
         #(#writes)*
         #p::add_task::<Self>(#args)
     }
-}
-
-fn is_lint(a: &Attribute) -> bool {
-    ["allow", "expect", "warn", "deny", "forbid"].iter().any(|n| a.path().is_ident(n))
-}
-
-/// Attributes the compiler knows; any other is taken for a macro, which wants to see the body.
-fn is_builtin(a: &Attribute) -> bool {
-    const BUILTIN: &[&str] = &[
-        "automatically_derived",
-        "cfg",
-        "cfg_attr",
-        "clippy",
-        "cold",
-        "coverage",
-        "deprecated",
-        "diagnostic",
-        "doc",
-        "ignore",
-        "inline",
-        "must_use",
-        "no_mangle",
-        "optimize",
-        "rustfmt",
-        "test",
-        "track_caller",
-    ];
-    is_lint(a) || a.path().segments.first().is_some_and(|s| BUILTIN.iter().any(|n| s.ident == n))
 }

@@ -3,12 +3,13 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{FnArg, ReturnType, Type, parse_quote};
+use syn::{FnArg, ReturnType, parse_quote};
 
 use crate::expand::declared_type;
 use crate::input::Function;
 use crate::model::Model;
 use crate::params::{From, idents};
+use crate::types::impl_trait_in;
 use crate::yields::first_use;
 
 /// The function and the type, of a task whose types are understood.
@@ -36,7 +37,7 @@ pub(crate) fn function(f: &Function) -> TokenStream {
         }
     }
     // No absent body has a type that could be hidden.
-    if matches!(&sig.output, ReturnType::Type(_, t) if matches!(**t, Type::ImplTrait(_))) {
+    if matches!(&sig.output, ReturnType::Type(_, ty) if impl_trait_in(ty).is_some()) {
         return TokenStream::new();
     }
     let used = first_use(f.body.stream());

@@ -1,9 +1,8 @@
 //! The macros of qtasks: `#[task]` and `tasks!( … )`. Use them through that crate, which documents and re-exports
 //! them.
 //!
-//! Parse ([`args`], [`input`]) → understand ([`model`], with [`params`], [`body`], [`yields`] and [`types`]) → expand
-//! ([`expand`], or [`fallback`] where there are errors). Both macros take one way through it, and both ways of
-//! writing a generator become one.
+//! Parse (`args`, `input`) → understand (`model`, with `params`, `body`, `yields` and `types`) → expand (`expand`, or
+//! `fallback` where there are errors). Both macros, and all forms of a task, go the one way through it.
 
 use proc_macro::TokenStream;
 use quote::quote;

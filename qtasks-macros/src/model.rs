@@ -12,7 +12,7 @@ use crate::body::{self, Yielding};
 use crate::errors::Errors;
 use crate::input::Function;
 use crate::params::{self, From, Param};
-use crate::types::{Outcome, declared_item, element, first_argument, lifetime_in, result_parts, text};
+use crate::types::{Outcome, declared_item, element, first_argument, impl_trait_in, lifetime_in, result_parts, text};
 use crate::yields::{Rewriter, Rules};
 
 /// A task, understood.
@@ -74,7 +74,7 @@ impl Model {
         let is_async = f.sig.asyncness.is_some();
         let mut model = Model { args, f, p, params, is_async, shape, item, end, cfgs, docs };
         model.validate(errors);
-        if model.borrowed_values(errors) { Err(Box::new(model.f)) } else { Ok(model) }
+        if model.unusable_values(errors) { Err(Box::new(model.f)) } else { Ok(model) }
     }
 
     /// Whether it is made and polled on a thread that may block.
@@ -139,14 +139,26 @@ impl Model {
         self.validate_name(errors);
     }
 
-    /// Refuses values that don't own their data. Answers whether there are any.
-    fn borrowed_values(&self, errors: &mut Errors) -> bool {
-        let lifetimes: Vec<_> = self.value_types().iter().filter_map(lifetime_in).collect();
-        for &lifetime in &lifetimes {
-            errors
-                .at(lifetime, "a value of a task is sent back from a worker and must own its data: no lifetimes here");
+    /// Refuses values of types that have no name or don't own their data. Answers whether there are any.
+    fn unusable_values(&self, errors: &mut Errors) -> bool {
+        let mut any = false;
+        for ty in self.value_types() {
+            if let Some(opaque) = impl_trait_in(&ty) {
+                let future = text(&opaque).contains("Future<") && self.item.is_none();
+                let message = if future {
+                    "a task that returns a future is an `async fn`"
+                } else {
+                    "a value of a task is read again where it is waited for: its type needs a name"
+                };
+                errors.on(&opaque, message);
+                any = true;
+            } else if let Some(lifetime) = lifetime_in(&ty) {
+                let message = "a value of a task is sent back from a worker and must own its data: no lifetimes here";
+                errors.at(lifetime, message);
+                any = true;
+            }
         }
-        !lifetimes.is_empty()
+        any
     }
 
     /// The types of what is sent back, as declared.
@@ -227,9 +239,10 @@ impl Model {
             },
             _ => None,
         });
-        let all: Vec<String> = lines.flat_map(|l| l.lines().map(|l| l.trim().to_owned()).collect::<Vec<_>>()).collect();
-        let text: Vec<String> = all.into_iter().skip_while(String::is_empty).take_while(|l| !l.is_empty()).collect();
-        (!text.is_empty()).then(|| text.join(" "))
+        let all = lines.collect::<Vec<_>>().join("\n");
+        let trimmed = all.lines().map(str::trim).skip_while(|l| l.is_empty());
+        let first: Vec<&str> = trimmed.take_while(|l| !l.is_empty()).collect();
+        (!first.is_empty()).then(|| first.join(" "))
     }
 }
 

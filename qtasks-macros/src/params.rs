@@ -11,6 +11,8 @@ use crate::types::{first_argument, last_segment, lifetime_in, owned, text};
 
 /// A parameter of the function.
 pub(crate) struct Param {
+    /// Those that are not ours.
+    pub(crate) attrs: Vec<Attribute>,
     pub(crate) pat: Pat,
     pub(crate) ty: Type,
     /// Its name outside of the body.
@@ -55,7 +57,13 @@ impl Param {
         let given = Given::take(&mut typed.attrs, complain);
         let ident = ident(i, &typed.pat, complain);
         let from = from(typed, &ident, given, complain);
-        Param { pat: (*typed.pat).clone(), ty: (*typed.ty).clone(), ident, from }
+        if let Some(cfg) = typed.attrs.iter().find(|a| a.path().is_ident("cfg") || a.path().is_ident("cfg_attr")) {
+            complain(Error::new_spanned(
+                cfg,
+                "a parameter of a task is there or not: put `#[cfg]` on the whole function",
+            ));
+        }
+        Param { attrs: typed.attrs.clone(), pat: (*typed.pat).clone(), ty: (*typed.ty).clone(), ident, from }
     }
 }
 

@@ -5,7 +5,8 @@ use quote::{ToTokens, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::visit_mut::VisitMut;
 use syn::{
-    GenericArgument, PathArguments, PathSegment, Type, TypeParamBound, TypeReference, parse_quote, parse_quote_spanned,
+    GenericArgument, PathArguments, PathSegment, Type, TypeImplTrait, TypeParamBound, TypeReference, parse_quote,
+    parse_quote_spanned,
 };
 
 /// A type that comes out of a body.
@@ -208,6 +209,19 @@ pub(crate) fn lifetime_in(ty: &Type) -> Option<Span> {
         }
         fn visit_type_reference_mut(&mut self, r: &mut TypeReference) {
             self.0.get_or_insert(r.and_token.span());
+        }
+    }
+    let mut first = First(None);
+    first.visit_type_mut(&mut ty.clone());
+    first.0
+}
+
+/// The first `impl Trait` in a type.
+pub(crate) fn impl_trait_in(ty: &Type) -> Option<TypeImplTrait> {
+    struct First(Option<TypeImplTrait>);
+    impl VisitMut for First {
+        fn visit_type_impl_trait_mut(&mut self, i: &mut TypeImplTrait) {
+            self.0.get_or_insert(i.clone());
         }
     }
     let mut first = First(None);

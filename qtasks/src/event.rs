@@ -54,7 +54,7 @@ pub enum EventKind {
     },
     /// The body sent an event of its own.
     Event {
-        /// How many yields came before it.
+        /// How many yields its attempt had made before it.
         index: u64,
         /// Its name.
         name: String,
@@ -63,7 +63,7 @@ pub enum EventKind {
     },
     /// The body logged a line.
     Log {
-        /// How many yields came before it.
+        /// How many yields its attempt had made before it.
         index: u64,
         /// `info`, `warn` …
         level: String,
@@ -131,7 +131,7 @@ impl EventCode {
 struct Head {
     /// Of a yield: of its item. Of a custom event: of its name and data. Else 0.
     hash: u64,
-    /// Of a yield: its index. Of a rewind: `to`. Of any other: how many yields held before it.
+    /// Of a yield: its index. Of a rewind: `to`. Of any other: how many yields its attempt had made before it.
     index: u64,
     /// Where its data ends.
     end: u32,
@@ -338,7 +338,7 @@ pub struct EventRef<'a> {
     pub at: SystemTime,
     /// Its kind.
     pub code: EventCode,
-    /// Of a yield: its index. Of a rewind: `to`. Of any other: how many yields held before it.
+    /// Of a yield: its index. Of a rewind: `to`. Of any other: how many yields its attempt had made before it.
     pub index: u64,
     /// Of a yield or a custom event: by what it is known again.
     pub hash: u64,

@@ -13,7 +13,7 @@ pub use crate::generator::{Co, Gen, IterGen, TryGen, TryIterGen, generator};
 pub use crate::registry::Registration;
 pub use crate::retry::RetryPolicy;
 pub use crate::task::{
-    AnyTask, ArgSpec, Codec, Generates, Keep, Never, OnRetry, Start, StateSpec, TaskFailure, TaskFn, TaskKind, TaskSpec,
+    ArgSpec, Codec, Generates, Keep, Never, OnRetry, Start, StateSpec, TaskFailure, TaskFn, TaskKind, TaskSpec,
 };
 pub use futures::Stream;
 pub use inventory;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::closed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::EventBatch;
+use crate::event::{EventBatch, EventCode};
 use crate::store::{Hint, Hints, Interest, Read, Slice, Store, What};
 use crate::task::{Rewind, TaskId, TaskRecord};
 use crate::worker::Worker;
@@ -29,6 +29,8 @@ const PAGE: usize = 4096;
 /// What a tail keeps for watchers that are a little behind.
 const TAIL_EVENTS: usize = 65_536;
 const TAIL_BYTES: usize = 16 << 20;
+/// How many events are looked through at once for the last yield before a place.
+const BACK: u64 = 256;
 /// How long to wait before a read that failed is repeated.
 const REPEAT: Duration = Duration::from_millis(100);
 /// How many hints are taken at once.
@@ -106,7 +108,9 @@ impl Hub {
     async fn heed(&self, hint: Hint) {
         match hint {
             Hint::Moved { id, ended, .. } => {
-                if let Some(tail) = lock(&self.tails).get(&id).and_then(Weak::upgrade) {
+                // A statement of its own: a tail that is dropped here takes the lock itself.
+                let tail = lock(&self.tails).get(&id).and_then(Weak::upgrade);
+                if let Some(tail) = tail {
                     tail.nudge.notify_one();
                 }
                 if ended {
@@ -245,7 +249,7 @@ pub(crate) struct Yields {
 impl Yields {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let events = self.batches.iter().flat_map(|b| (0..b.len()).filter_map(|i| b.event(i)));
-        let yields = events.filter(|e| e.code == crate::event::EventCode::Yield);
+        let yields = events.filter(|e| e.code == EventCode::Yield);
         yields.filter(|e| !crate::event::is_void(e, &self.rewinds)).map(|e| e.data)
     }
 }
@@ -447,10 +451,31 @@ impl Cursor {
         None
     }
 
-    /// The event at a place, and the tail of the log.
-    pub(crate) async fn event_at(&self, seq: u64) -> Result<(Option<EventBatch>, u64)> {
-        let mut slice = self.hub.store.read(Read { id: self.id, from_seq: seq, limit: 1, what: What::Events }).await?;
-        Ok((slice.events.pop(), slice.tail))
+    /// How many yields held when the log ended with `seq`.
+    async fn held_at(&self, seq: u64) -> Result<u64> {
+        let mut to = seq;
+        loop {
+            let from_seq = to.saturating_sub(BACK).max(1);
+            let limit = usize::try_from(to - from_seq + 1).expect("no more than that");
+            let slice = self.hub.store.read(Read { id: self.id, from_seq, limit, what: What::Events }).await?;
+            if slice.tail < seq {
+                let (id, tail) = (self.id, slice.tail);
+                let message = format!("the log of task {id} ends at {tail}, before {seq}: read again from the start");
+                return Err(Error::new(ErrorKind::Reset, message));
+            }
+            let held = slice.events.iter().rev().find_map(|batch| {
+                batch.iter().rev().find_map(|event| match event.code {
+                    EventCode::Yield => Some(event.index + 1),
+                    EventCode::Rewind => Some(event.index),
+                    _ => None,
+                })
+            });
+            match held {
+                Some(held) => return Ok(held),
+                None if from_seq == 1 => return Ok(0),
+                None => to = from_seq - 1,
+            }
+        }
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {

@@ -1,8 +1,10 @@
 //! One binary, a module per noun.
 
 mod attempts;
+mod forms;
 mod life;
 mod property;
+mod seeds;
 mod stores;
 mod watchers;
 

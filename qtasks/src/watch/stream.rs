@@ -141,18 +141,10 @@ impl<F: Generates> Values<F> {
         if self.handed.is_some() {
             return Poll::Ready(Ok(()));
         }
-        let (hub, id, seq) = (&self.reader, self.id, self.after_seq);
+        let (reader, id, seq) = (&self.reader, self.id, self.after_seq);
         let counting = self.counting.get_or_insert_with(|| {
-            let hub = Arc::clone(&hub.cursor.as_ref().expect("nothing is fetched yet").hub);
-            Box::pin(async move {
-                let (event, tail) = Cursor::new(hub, id, seq).event_at(seq).await?;
-                let event = event.as_ref().and_then(|b| b.event(0));
-                event.map(|e| e.index + u64::from(e.code == EventCode::Yield)).ok_or_else(|| {
-                    let message =
-                        format!("the log of task {id} ends at {tail}, before {seq}: read again from the start");
-                    Error::new(ErrorKind::Reset, message)
-                })
-            })
+            let hub = Arc::clone(&reader.cursor.as_ref().expect("nothing is fetched yet").hub);
+            Box::pin(async move { Cursor::new(hub, id, seq).held_at(seq).await })
         });
         self.handed = Some(ready!(counting.as_mut().poll(cx))?);
         self.counting = None;

@@ -46,6 +46,7 @@ pub(crate) struct Call {
 
 pub(crate) struct Appender {
     store: Arc<dyn Store>,
+    runtime: tokio::runtime::Handle,
     /// Sinks with something to write, each once.
     queue: Mutex<VecDeque<Arc<Sink>>>,
     /// Somebody writes, and looks again when done.
@@ -63,6 +64,7 @@ impl Appender {
         let (keeper, jobs) = mpsc::unbounded_channel();
         let appender = Appender {
             store,
+            runtime: tokio::runtime::Handle::current(),
             queue: Mutex::default(),
             busy: AtomicBool::new(false),
             told: AtomicBool::new(false),
@@ -116,10 +118,17 @@ impl Appender {
                 }
                 continue;
             };
-            let poll = pin!(&mut call.answer).as_mut().poll_unpin_once();
-            match poll {
+            // A sync body's thread has no runtime, which a store's connection may need.
+            let entered = self.runtime.enter();
+            let answer = pin!(&mut call.answer).as_mut().poll_unpin_once();
+            drop(entered);
+            match answer {
                 Poll::Ready(Ok(answers)) => self.settle(&call, answers),
-                Poll::Ready(Err(_)) | Poll::Pending => {
+                pending => {
+                    if pending.is_ready() {
+                        // A future that is done can't be asked again: the keeper begins with the first repetition.
+                        call.answer = self.call(call.batch.clone());
+                    }
                     let _ = self.keeper.send(Job::Call(call));
                     return;
                 }
