@@ -107,29 +107,49 @@ impl Context {
     /// Adds an event of one's own to the log, between the yields before and after it. It is stored with them, and
     /// seen by those who read events; values and `returning` don't have it.
     ///
-    /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) for a name that can't be one, [`Codec`](ErrorKind::Codec) for data that is no
-    /// JSON, [`Limit`](ErrorKind::Limit) for too much of it, [`Fenced`](ErrorKind::Fenced) after the attempt.
-    pub fn send_event<T: Serialize + ?Sized>(&self, name: &str, data: &T) -> Result<()> {
-        check_name("name of the event", name)?;
-        let data = Json::of(data).map_err(|e| codec(format!("the data of the event `{name}`: {e}")))?;
-        self.0.run.as_ref().map_or(Ok(()), |run| run.send_event(name, data))
+    /// As with a yield, what can't be stored fails the task: a name that is none or data that is no JSON with kind
+    /// `codec`, too much of it with kind `limit`. After the attempt nothing is added.
+    pub fn send_event(&self, name: &str, data: impl Serialize) {
+        let named = check_name("name of the event", name).map_err(|e| codec(e.to_string()));
+        let data = Json::of(&data).map_err(|e| codec(format!("the data of the event `{name}`: {e}")));
+        self.ask(named.and(data), |run, data| run.send_event(name, data));
     }
 
     /// Keeps `value` for the attempt after this one, which finds it in `from.checkpoint()`. It is stored together
     /// with the next yield, or not at all.
     ///
-    /// # Errors
-    /// [`Codec`](ErrorKind::Codec) for a value that is no JSON, [`Limit`](ErrorKind::Limit) above
-    /// [`CHECKPOINT_BYTES_MAX`], [`Fenced`](ErrorKind::Fenced) after the attempt.
-    pub fn checkpoint<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
-        let data = Json::of(value).map_err(|e| codec(format!("the checkpoint: {e}")))?;
-        let bytes = data.as_bytes().len();
-        if bytes > CHECKPOINT_BYTES_MAX {
-            let message = format!("the checkpoint has {bytes} bytes, of at most {CHECKPOINT_BYTES_MAX}");
-            return Err(Error::new(ErrorKind::Limit, message));
+    /// A value that is no JSON fails the task with kind `codec`, one of more than [`CHECKPOINT_BYTES_MAX`] with kind
+    /// `limit`. After the attempt nothing is kept.
+    pub fn checkpoint<T: Serialize + ?Sized>(&self, value: &T) {
+        let data = Json::of(value).map_err(|e| codec(format!("the checkpoint: {e}")));
+        let data = data.and_then(|data| match data.as_bytes().len() {
+            0..=CHECKPOINT_BYTES_MAX => Ok(data),
+            bytes => {
+                let message = format!("the checkpoint has {bytes} bytes, of at most {CHECKPOINT_BYTES_MAX}");
+                Err(Error::new(ErrorKind::Limit, message))
+            }
+        });
+        self.ask(data, |run, data| run.checkpoint(data));
+    }
+
+    /// Asks the attempt for something; what is wrong with it fails the task.
+    fn ask(&self, data: Result<Json>, ask: impl FnOnce(&dyn Attempt, Json) -> Result<()>) {
+        let asked = match (&self.0.run, data) {
+            (Some(run), Ok(data)) => ask(&**run, data),
+            (None, data) => data.map(drop),
+            (_, Err(error)) => Err(error),
+        };
+        let Err(error) = asked else { return };
+        let kind = match error.kind() {
+            ErrorKind::Codec => FailureKind::Codec,
+            ErrorKind::Limit => FailureKind::Limit,
+            // The attempt is over: whoever asks does so for nobody.
+            _ => return,
+        };
+        match &self.0.run {
+            Some(run) => run.fail(TaskFailure::new(kind, error.to_string())),
+            None => tracing::error!(%error, "a task would fail here"),
         }
-        self.0.run.as_ref().map_or(Ok(()), |run| run.checkpoint(data))
     }
 
     /// Waits until all that was yielded and sent so far is stored.

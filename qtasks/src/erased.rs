@@ -209,7 +209,7 @@ impl<S: Source, T, U, V> Run for SourceRun<S, T, U, V> {
         let item = match ready!(me.source.poll_step(cx)) {
             Step::Yield(item) => me.take(item, out),
             Step::Return(value) => {
-                (me.end)(value).and_then(|value| write(&value, me.returns, out)).map(|_| Item::Return)
+                (me.end)(value).and_then(|value| write(&value, me.returns, out)).map(|()| Item::Return)
             }
         };
         Poll::Ready(item.unwrap_or_else(Item::Error))
@@ -225,8 +225,9 @@ impl<S: Source, T, U, V> Run for SourceRun<S, T, U, V> {
             return Poll::Ready(Ok(None));
         };
         let value = ready!(handler.poll(cx, me.held.take()));
-        let hash = value.and_then(|value| write(&value, me.yields, out));
-        Poll::Ready(hash.map(|hash| items.is_none().then_some(hash)))
+        let start = out.len();
+        let written = value.and_then(|value| write(&value, me.yields, out));
+        Poll::Ready(written.map(|()| items.is_none().then(|| xxh3_64(&out[start..]))))
     }
 
     fn skip(self: Pin<&mut Self>) {
@@ -243,13 +244,18 @@ impl<S: Source, T, U, V> SourceRun<S, T, U, V> {
     fn take(&mut self, item: S::Item, out: &mut Vec<u8>) -> Result<Item, Box<TaskFailure>> {
         match &self.pipe {
             Pipe::Direct(read) => {
-                let hash = write(&read(item)?, self.yields, out)?;
-                Ok(Item::Yield { hash, stored: true })
+                let (item, start) = (read(item)?, out.len());
+                write(&item, self.yields, out)?;
+                Ok(Item::Yield { hash: xxh3_64(&out[start..]), stored: true })
             }
             Pipe::Handler { read, items, .. } => {
                 let item = read(item)?;
-                self.scratch.clear();
-                let hash = items.map_or(Ok(0), |how| write(&item, how, &mut self.scratch))?;
+                let mut hash = 0;
+                if let Some(how) = *items {
+                    self.scratch.clear();
+                    write(&item, how, &mut self.scratch)?;
+                    hash = xxh3_64(&self.scratch);
+                }
                 self.held = Some(item);
                 Ok(Item::Yield { hash, stored: false })
             }
@@ -257,14 +263,10 @@ impl<S: Source, T, U, V> SourceRun<S, T, U, V> {
     }
 }
 
-/// Appends the JSON of a value, and gives its hash.
+/// Appends the JSON of a value.
 #[inline]
-fn write<T>(value: &T, how: Value<T>, out: &mut Vec<u8>) -> Result<u64, Box<TaskFailure>> {
-    let start = out.len();
-    match (how.write)(value, out) {
-        Ok(()) => Ok(xxh3_64(&out[start..])),
-        Err(e) => Err(unwritable(&e)),
-    }
+fn write<T>(value: &T, how: Value<T>, out: &mut Vec<u8>) -> Result<(), Box<TaskFailure>> {
+    (how.write)(value, out).map_err(|e| unwritable(&e))
 }
 
 #[cold]

@@ -53,7 +53,7 @@ pub use qtasks_macros::{task, tasks};
 /// What most programs use: `use qtasks::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Context, Qtasks, Resume, State, StreamExt, Task, TaskFn, TaskHandle, TryStreamExt, stream, task, tasks,
+        Context, Qtasks, Resume, State, Stream, StreamExt, Task, TaskFn, TaskHandle, TryStreamExt, stream, task, tasks,
         try_stream, yield_,
     };
 }

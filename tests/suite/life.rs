@@ -660,3 +660,97 @@ async fn sync_tasks_can_not_stall_async_ones() {
     drop(go);
     blocked.wait_timeout(soon()).await.unwrap();
 }
+
+#[task]
+async fn sends(ctx: Context, what: String) -> u32 {
+    yield_!(1);
+    match &*what {
+        "name" => ctx.send_event("no spaces", 1),
+        "number" => ctx.send_event("x", f64::INFINITY),
+        "large" => ctx.send_event("x", "x".repeat(256 * 1024)),
+        "checkpoint" => ctx.checkpoint(&"x".repeat(64 * 1024)),
+        _ => {
+            ctx.send_event("stage", json!({"n": 1}));
+            ctx.checkpoint(&"x".repeat(64 * 1024 - 2));
+            let _ = ctx.flush().await;
+        }
+    }
+    yield_!(2);
+}
+
+#[tokio::test]
+async fn an_event_that_can_not_be_stored_fails_the_task() {
+    let app = app_of([sends::spec()]).await;
+    for (what, kind, message) in [
+        ("name", FailureKind::Codec, "\"no spaces\""),
+        ("number", FailureKind::Codec, "no number inf"),
+        ("large", FailureKind::Limit, "`x` has 262147 bytes"),
+        ("checkpoint", FailureKind::Limit, "65538 bytes, of at most 65536"),
+    ] {
+        let e = sends::add_task(what.into()).on(&app).retry(3).timeout(soon()).await.unwrap_err();
+        assert_eq!((failure(&e).kind, failure(&e).attempt), (kind, 1), "{e}");
+        assert!(failure(&e).message.contains(message), "{e}");
+        let WaitError::Ended(ended) = e else { panic!() };
+        assert_eq!(ended.returning::<u32>().unwrap(), [1]);
+    }
+    let handle = sends::add_task("well".into()).on(&app).await.unwrap();
+    assert_eq!(handle.wait().await.unwrap().returning, [1, 2]);
+    let log: Vec<qtasks::Event> = handle.events_from(1).try_collect().await.unwrap();
+    assert_eq!(kinds(&log), "started yield event yield completed");
+    let shown = serde_json::to_value(&log[2]).unwrap();
+    assert_eq!((&shown["kind"], &shown["name"], &shown["data"]["n"]), (&json!("event"), &json!("stage"), &json!(1)));
+    // Directly, without a queue, it goes nowhere.
+    assert_eq!(sends(Context::detached(), "well".into()).collect::<Vec<_>>().await, [1, 2]);
+}
+
+/// What `?` and threads ask of an error.
+#[tokio::test]
+async fn errors_convert_and_travel() {
+    fn travels<T: Send + Sync + 'static>(_: &T) {}
+    fn moves<T: Send + Unpin + 'static>(_: &T) {}
+    async fn boxed(app: &Qtasks) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        fails_at::add_task(0).on(app).timeout(soon()).await?;
+        Ok(())
+    }
+    async fn any(app: &Qtasks) -> anyhow::Result<()> {
+        fails_at::add_task(0).on(app).timeout(soon()).await?;
+        Ok(())
+    }
+    async fn ours(app: &Qtasks) -> qtasks::Result<()> {
+        fails_at::add_task(0).on(app).timeout(soon()).await?;
+        Ok(())
+    }
+    let app = app_of([fails_at::spec()]).await;
+    travels(&fails_at::add_task(0).on(&app).timeout(soon()).await.unwrap_err());
+    travels(&fails_at::add_task(0).on(&app).await.unwrap());
+    moves(&fails_at::add_task(0).on(&app).await.unwrap().stream());
+    assert!(boxed(&app).await.unwrap_err().to_string().ends_with("the task failed: at 0"));
+    assert!(any(&app).await.unwrap_err().to_string().ends_with("the task failed: at 0"));
+    let e = ours(&app).await.unwrap_err();
+    assert_eq!(e.kind(), qtasks::ErrorKind::TaskFailed);
+    assert_eq!(e.failure().map(|f| &*f.message), Some("at 0"));
+    let id = fails_at::add_task(0).on(&app).await.unwrap().id();
+    assert_eq!(id.to_string().parse::<qtasks::TaskId>().unwrap(), id);
+    assert_eq!(serde_json::from_value::<qtasks::TaskId>(serde_json::to_value(id).unwrap()).unwrap(), id);
+    assert!("nonsense".parse::<qtasks::TaskId>().is_err());
+}
+
+/// One at a time in a process: the only test that installs an app.
+#[tokio::test]
+async fn one_app_is_the_default_one() {
+    let e = plain::add_task(1, 2).await.unwrap_err();
+    assert_eq!(e.kind(), qtasks::ErrorKind::NoApp);
+    assert!(e.to_string().contains("qtasks::init"), "{e}");
+    let app = app_of([plain::spec()]).await;
+    app.install().unwrap();
+    assert_eq!(plain::add_task(1, 2).timeout(soon()).await.unwrap().returning, 3);
+    let other = app_of([plain::spec()]).await;
+    assert_eq!(other.install().unwrap_err().kind(), qtasks::ErrorKind::Conflict);
+    app.shutdown().await.unwrap();
+    assert_eq!(plain::add_task(1, 2).await.unwrap_err().kind(), qtasks::ErrorKind::NoApp);
+    other.install().unwrap();
+    drop(other);
+    let last = app_of([plain::spec()]).await;
+    last.install().unwrap();
+    last.shutdown().await.unwrap();
+}

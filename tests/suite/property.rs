@@ -75,7 +75,7 @@ fn handle(value: u8) -> Result<u8, String> {
 async fn act(step: &Step, ctx: &Context) -> Result<(), String> {
     match step {
         Step::Yield(_) => {}
-        Step::Event(n) => ctx.send_event("step", n).map_err(|e| e.to_string())?,
+        Step::Event(n) => ctx.send_event("step", n),
         Step::Pause => tokio::task::yield_now().await,
         Step::Error => return Err("an error".to_owned()),
         Step::Panic => std::panic::panic_any("a panic"),
@@ -359,7 +359,13 @@ fn run(cases: u32, store: impl Fn() -> Arc<dyn Store>) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let corpus = FileFailurePersistence::Direct(concat!(env!("CARGO_MANIFEST_DIR"), "/suite/property.txt"));
-    let config = Config { cases, failure_persistence: Some(Box::new(corpus)), max_shrink_iters: 200, max_shrink_time: 60_000, ..Config::default() };
+    let config = Config {
+        cases,
+        failure_persistence: Some(Box::new(corpus)),
+        max_shrink_iters: 200,
+        max_shrink_time: 60_000,
+        ..Config::default()
+    };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let witness = Witness::default();
@@ -391,9 +397,7 @@ fn every_reader_s_view_is_the_effective_log() {
 
 #[test]
 fn it_is_so_with_a_store_that_fails_forgets_to_answer_and_is_slow() {
-    run(300, || {
-        Arc::new(Faulty { store: MemoryStore::new(Clock::system()), calls: AtomicU64::new(1) })
-    });
+    run(300, || Arc::new(Faulty { store: MemoryStore::new(Clock::system()), calls: AtomicU64::new(1) }));
 }
 
 /// A store whose writes fail before they are done, are done without an answer, or take their time.

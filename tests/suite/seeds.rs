@@ -8,7 +8,7 @@ use qtasks::{AddTask, Generates, Qtasks};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{app_of, soon};
+use crate::soon;
 
 mod coordinator;
 mod qtasks_pages;
@@ -98,24 +98,25 @@ macro_rules! forms {
                 pub(super) fn $name($($(#[$($attr)*])* $arg: $type),*) -> impl Iterator<Item = $item> $iterator
             }
 
-            pub(super) async fn every($($arg: $type,)* expected: impl serde::Serialize) {
+            pub(super) async fn every($($arg: $type,)* expected: impl serde::Serialize) -> Vec<&'static qtasks::TaskSpec> {
                 let args = serde_json::json!({ $(stringify!($arg): $arg),* });
                 let expected = serde_json::to_value(expected).unwrap();
                 $crate::seeds::forms!(@check $name [$($arg)*] args expected:
                     attribute_async attribute_sync block_async block_sync block_async_gen block_gen own_stream
                     own_stream_async own_iterator
-                );
+                )
             }
         }
     };
     (@check $name:ident $arguments:tt $args:ident $expected:ident: $($form:ident)*) => {
-        $($crate::seeds::forms!(@one $form $name $arguments $args $expected);)*
+        vec![$($crate::seeds::forms!(@one $form $name $arguments $args $expected)),*]
     };
-    (@one $form:ident $name:ident [$($arg:ident)*] $args:ident $expected:ident) => {
+    (@one $form:ident $name:ident [$($arg:ident)*] $args:ident $expected:ident) => {{
         let app = $crate::app_of([$form::$name::spec()]).await;
         let add = || $form::$name::add_task($($arg.clone()),*);
         $crate::seeds::shows(&app, stringify!($form), add, &$args, &$expected).await;
-    };
+        $form::$name::spec()
+    }};
 }
 use forms;
 

@@ -38,10 +38,12 @@ forms! {
 
 #[tokio::test]
 async fn test_yield() {
-    test_yield::every(5, [8, 9, 10, 11, 12]).await;
-    assert_eq!(HANDLED.lock().unwrap()[..5], [6, 7, 8, 9, 10]);
-    let spec = test_yield::attribute_async::test_yield::spec();
-    assert_eq!((spec.description, spec.generating), (Some("Test task with a generator."), true));
+    let forms = test_yield::every(5, [8, 9, 10, 11, 12]).await;
+    assert!(HANDLED.lock().unwrap().chunks(5).all(|run| run == [6, 7, 8, 9, 10]));
+    for spec in forms {
+        assert_eq!((spec.name, spec.description), ("test_yield", Some("Test task with a generator.")));
+        assert!(spec.generating && spec.has_handler);
+    }
 }
 
 mod with_echo {
