@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::app::{Core, Qtasks, current, new_task};
+use crate::app::{Core, Defaults, Qtasks, current, new_task};
 use crate::args::{self, ArgsWriter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{TaskHandle, WaitError};
 use crate::json::Json;
-use crate::registry::unsupported;
+use crate::registry::{Published, unsupported};
 use crate::retry::RetryPolicy;
 use crate::store::{Due, NewTask};
 use crate::task::function::Of;
@@ -164,29 +164,30 @@ impl<F: TaskFn, W> AddTask<F, W> {
     }
 
     /// The task for a store.
-    pub(crate) fn into_new(self, core: &Arc<Core>, parent: Option<TaskId>) -> Result<NewTask> {
+    pub(crate) async fn into_new(self, core: &Core, parent: Option<TaskId>) -> Result<NewTask> {
         let AddTask { name, args, options, unchecked, .. } = self;
         let args = args?;
         let Some(name) = name else {
-            if let Some(error) = unsupported(F::spec()) {
-                return Err(error);
-            }
+            unsupported(F::spec())?;
             let name = core.registry.name_of::<F>().to_owned();
-            return Ok(new_task(name, Some(F::spec()), args, options, parent));
+            return Ok(new_task(name, Defaults::of(F::spec()), args, options, parent));
         };
-        let spec = core.registry.get(&name);
-        match spec {
-            Some(spec) if !unchecked => {
-                if let Some(error) = unsupported(spec) {
-                    return Err(error);
-                }
-                args::check(spec.args, args.as_bytes())
-                    .map_err(|failure| Error::invalid(format!("`{name}`: {}", failure.message)))?;
+        let wrong = |message: String| Error::invalid(format!("`{name}`: {message}"));
+        if let Some(spec) = core.registry.get(&name) {
+            unsupported(spec)?;
+            if !unchecked {
+                args::check(spec.args, args.as_bytes()).map_err(|failure| wrong(failure.message))?;
             }
+            return Ok(new_task(name, Defaults::of(spec), args, options, parent));
+        }
+        let published = Published::find(&*core.store, &name).await?;
+        match &published {
+            Some(published) if !unchecked => published.check(&args).map_err(wrong)?,
             None if !unchecked => return Err(core.registry.unknown(&name)),
             _ => {}
         }
-        Ok(new_task(name, spec, args, options, parent))
+        let defaults = published.as_ref().map_or_else(Defaults::none, Defaults::published);
+        Ok(new_task(name, defaults, args, options, parent))
     }
 
     async fn add(mut self) -> Result<TaskHandle<F>> {
@@ -197,7 +198,7 @@ impl<F: TaskFn, W> AddTask<F, W> {
             }
             None => current::core()?,
         };
-        let new = self.into_new(&core, parent)?;
+        let new = self.into_new(&core, parent).await?;
         let added = core.add(vec![new]).await?;
         let id = added.first().map(|a| a.id).expect("one answer for one task");
         Ok(TaskHandle::new(&core, id))

@@ -11,7 +11,7 @@ use crate::add_task::{AddTask, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
 use crate::json::Json;
-use crate::registry::Registry;
+use crate::registry::{Published, Registry};
 use crate::store::{self, Added, Due, List, Listed, NewTask, Prune, Stats, Store};
 use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskSpec};
 use crate::watch::Hub;
@@ -235,6 +235,7 @@ impl Qtasks {
             keeper::start(store, config.times, None, None, over).await?;
             return Ok(app);
         }
+        registry.publish(&*store).await?;
         let interest = hub.interest();
         let (worker, appender, jobs) =
             Worker::new(Arc::clone(&store), registry, Arc::new(states), Arc::clone(&config), interest);
@@ -273,8 +274,10 @@ impl Qtasks {
     /// The first error; the batches before it are stored.
     pub async fn add_all<F: TaskFn>(&self, tasks: impl IntoIterator<Item = AddTask<F>>) -> Result<Vec<TaskHandle<F>>> {
         let parent = current::parent(&self.core);
-        let new: Vec<NewTask> =
-            tasks.into_iter().map(|task| task.into_new(&self.core, parent)).collect::<Result<_>>()?;
+        let mut new = Vec::new();
+        for task in tasks {
+            new.push(task.into_new(&self.core, parent).await?);
+        }
         let added = self.core.add(new).await?;
         Ok(added.into_iter().map(|a| TaskHandle::new(&self.core, a.id)).collect())
     }
@@ -361,28 +364,49 @@ impl Qtasks {
     }
 }
 
-/// Makes a [`NewTask`] of what a builder was told.
+/// What a task is unless it says otherwise: its function's own settings.
+pub(crate) struct Defaults<'a> {
+    pub(crate) queue: &'a str,
+    pub(crate) priority: i16,
+    pub(crate) tags: Vec<String>,
+}
+
+impl<'a> Defaults<'a> {
+    pub(crate) fn of(spec: &TaskSpec) -> Self {
+        let tags = spec.tags.iter().map(|t| (*t).to_owned()).collect();
+        Defaults { queue: spec.queue, priority: spec.priority, tags }
+    }
+
+    pub(crate) fn published(published: &'a Published) -> Self {
+        Defaults { queue: &published.queue, priority: published.priority, tags: published.tags.clone() }
+    }
+
+    pub(crate) fn none() -> Self {
+        Defaults { queue: "default", priority: 0, tags: Vec::new() }
+    }
+}
+
+/// Makes a [`NewTask`] of what a builder was told, and of what its function sets.
 pub(crate) fn new_task(
     name: String,
-    spec: Option<&TaskSpec>,
+    defaults: Defaults<'_>,
     args: Json,
     options: Options,
     parent: Option<TaskId>,
 ) -> NewTask {
-    let tags = spec.into_iter().flat_map(|s| s.tags.iter().map(|t| (*t).to_owned()));
-    let mut all: Vec<String> = tags.collect();
+    let Defaults { queue, priority, mut tags } = defaults;
     for tag in options.tags {
-        if !all.contains(&tag) {
-            all.push(tag);
+        if !tags.contains(&tag) {
+            tags.push(tag);
         }
     }
     NewTask {
         id: options.id.unwrap_or_default(),
-        queue: options.queue.unwrap_or_else(|| spec.map_or("default", |s| s.queue).to_owned()),
-        priority: options.priority.unwrap_or_else(|| spec.map_or(0, |s| s.priority)),
+        queue: options.queue.unwrap_or_else(|| queue.to_owned()),
+        priority: options.priority.unwrap_or(priority),
         name,
         args,
-        tags: all,
+        tags,
         due: options.due.unwrap_or(Due::Now),
         expires: options.expires,
         held: options.held,

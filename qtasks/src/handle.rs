@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::app::{Core, Qtasks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
+use crate::registry::Published;
 use crate::store::Cancelled;
 use crate::task::function::Of;
 use crate::task::{Generates, Status, Task, TaskFailure, TaskFn, TaskId, TaskRecord};
@@ -105,8 +106,7 @@ impl<F: TaskFn> TaskHandle<F> {
         }
         let codec = F::__codec();
         let last = record.final_value.as_ref().map(Json::as_bytes);
-        let spec = self.core.registry.get(&record.name);
-        let read = if F::NAME.is_empty() && spec.is_some_and(|s| !s.generating) {
+        let read = if F::NAME.is_empty() && !self.is_generating(&record.name).await? {
             // By its name alone a plain task looks like a generator: what it returned is all its values.
             codec.read(last.into_iter(), last)
         } else {
@@ -117,6 +117,15 @@ impl<F: TaskFn> TaskHandle<F> {
             Error::new(ErrorKind::Codec, message).with_source(e)
         })?;
         Ok(Task::new(record, returning, final_value))
+    }
+
+    /// Whether the task function of a name yields; one that nobody knows may.
+    async fn is_generating(&self, name: &str) -> Result<bool> {
+        if let Some(spec) = self.core.registry.get(name) {
+            return Ok(spec.generating);
+        }
+        let published = Published::find(&*self.core.store, name).await?;
+        Ok(published.is_none_or(|p| p.generating))
     }
 
     /// Cancels the task. Returns when that is recorded; a running body is dropped at its next await or yield, which

@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::States;
 use crate::error::{Error, ErrorKind, Result};
-use crate::task::{Keep, TaskFn, TaskSpec, check_name};
+use crate::json::Json;
+use crate::store::{DocPut, Store};
+use crate::task::{ArgSpec, Keep, TaskFn, TaskSpec, check_name};
 
 /// What `#[task]` submits at link time.
 #[doc(hidden)]
@@ -56,7 +60,9 @@ impl Registry {
             }
         }
         if let Some(path) = unused.first() {
-            let message = format!("`.rename(\"{path}\", …)`: no task function has that path: give it as `crate::module::function`");
+            let message = format!(
+                "`.rename(\"{path}\", …)`: no task function has that path: give it as `crate::module::function`"
+            );
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         Ok(registry)
@@ -128,13 +134,95 @@ impl Registry {
 }
 
 /// What needs a later version: such a task is refused when it is added.
-pub(crate) fn unsupported(spec: &TaskSpec) -> Option<Error> {
+pub(crate) fn unsupported(spec: &TaskSpec) -> Result<()> {
     let what = match (spec.executor, spec.keep) {
         (Some(executor), _) => format!("`executor = {executor}`"),
         (None, Keep::Last(n)) => format!("`keep = last({n})`"),
-        (None, Keep::All) => return None,
+        (None, Keep::All) => return Ok(()),
     };
-    Some(Error::invalid(format!("the task `{}` sets {what}, which this version can't do yet: leave it out", spec.name)))
+    let message = format!("the task `{}` sets {what}, which this version can't do yet: leave it out", spec.name);
+    Err(Error::invalid(message))
+}
+
+/// What a worker publishes in the store of a task function, for those who add tasks by name and don't have it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Published {
+    pub(crate) generating: bool,
+    pub(crate) queue: String,
+    pub(crate) priority: i16,
+    pub(crate) tags: Vec<String>,
+    args: Vec<PublishedArg>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PublishedArg {
+    name: String,
+    #[serde(rename = "type")]
+    ty: String,
+    required: bool,
+}
+
+/// Where the spec of a name is published.
+fn published_key(name: &str) -> String {
+    format!("spec/{name}")
+}
+
+impl Published {
+    pub(crate) fn of(spec: &TaskSpec) -> Self {
+        let arg = |a: &ArgSpec| PublishedArg { name: a.name.to_owned(), ty: a.ty.to_owned(), required: a.required };
+        Published {
+            generating: spec.generating,
+            queue: spec.queue.to_owned(),
+            priority: spec.priority,
+            tags: spec.tags.iter().map(|t| (*t).to_owned()).collect(),
+            args: spec.args.iter().map(arg).collect(),
+        }
+    }
+
+    /// The spec that some worker has published under a name.
+    pub(crate) async fn find(store: &dyn Store, name: &str) -> Result<Option<Self>> {
+        let doc = store.doc_get(published_key(name)).await?;
+        // One that can't be read is of another version: as good as none.
+        Ok(doc.and_then(|doc| serde_json::from_slice(&doc.bytes).ok()))
+    }
+
+    /// Whether a call has the arguments that the function takes, as far as names tell.
+    pub(crate) fn check(&self, args: &Json) -> Result<(), String> {
+        let given: serde_json::Value = args.get().map_err(|e| format!("arguments: {e}"))?;
+        let has: Box<dyn Fn(usize, &str) -> bool> = match given {
+            serde_json::Value::Null => Box::new(|_, _| false),
+            serde_json::Value::Array(list) => {
+                if list.len() > self.args.len() {
+                    return Err(format!("arguments: {} given, at most {} taken", list.len(), self.args.len()));
+                }
+                Box::new(move |i, _| i < list.len())
+            }
+            serde_json::Value::Object(map) => {
+                if let Some(unknown) = map.keys().find(|key| self.args.iter().all(|a| a.name != **key)) {
+                    let known: Vec<_> = self.args.iter().map(|a| format!("`{}`", a.name)).collect();
+                    return Err(format!("arguments: `{unknown}` is not known: this task takes {}", known.join(", ")));
+                }
+                Box::new(move |_, name| map.contains_key(name))
+            }
+            _ => return Err("arguments: expected an object or an array of arguments".to_owned()),
+        };
+        match self.args.iter().enumerate().find(|(i, a)| a.required && !has(*i, &a.name)) {
+            Some((_, PublishedArg { name, ty, .. })) => Err(format!("argument `{name}` (`{ty}`) is missing")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Registry {
+    /// Tells those who add tasks by name what the functions of this set take.
+    pub(crate) async fn publish(&self, store: &dyn Store) -> Result<()> {
+        for (name, spec) in self.iter() {
+            let bytes = serde_json::to_vec(&Published::of(spec)).expect("names and numbers");
+            let put = DocPut { key: published_key(name), if_version: None, bytes, expires: None };
+            store.doc_put(put).await?;
+        }
+        Ok(())
+    }
 }
 
 /// How many letters must be changed, added or left out to make one of the other.

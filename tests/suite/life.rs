@@ -101,6 +101,23 @@ async fn by_name_with_json() {
     }
     let e = app.add_task("test_yield", json!(["x"])).timeout(soon()).await.unwrap_err();
     assert_eq!(failure(&e).kind, FailureKind::Codec);
+    // What a worker elsewhere has published is known here too.
+    let elsewhere = Qtasks::builder().store("memory:published").tasks([test_yield::spec(), plain::spec()]);
+    let elsewhere = elsewhere.start().await.unwrap();
+    let here = Qtasks::builder().store("memory:published").tasks([]).open().await.unwrap();
+    let task = here.add_task("plain", json!([1, 2])).timeout(soon()).await.unwrap();
+    assert_eq!(task.returning, [json!(3)]);
+    for (args, wrong) in [
+        (json!({"a": 1}), "argument `b` (`i64`) is missing"),
+        (json!({"a": 1, "b": 2, "c": 3}), "`c` is not known: this task takes `a`, `b`"),
+        (json!([1, 2, 3]), "3 given, at most 2"),
+        (json!(7), "object or an array"),
+    ] {
+        let e = here.add_task("plain", args).await.unwrap_err();
+        assert!(e.to_string().contains(wrong), "{e}");
+    }
+    assert_eq!(here.add_task("other", json!([])).await.unwrap_err().kind(), qtasks::ErrorKind::NotFound);
+    elsewhere.shutdown().await.unwrap();
     // For workers that are deployed later.
     let later = app.add_task("not.yet", json!({"x": 1})).unchecked().await.unwrap();
     assert_eq!(later.status().await.unwrap(), Status::Queued);
