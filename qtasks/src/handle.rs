@@ -155,16 +155,20 @@ impl<F: TaskFn> TaskHandle<F> {
         let handle = self.clone();
         crate::blocking::wait(&self.core.runtime, async move { handle.wait().await })?
     }
-}
 
-impl<F: Generates> TaskHandle<F> {
     /// The values of the task from the first on, live until the end.
-    pub fn stream(&self) -> Values<F> {
+    pub fn stream(&self) -> Values<F>
+    where
+        F: Generates,
+    {
         self.stream_after(0)
     }
 
     /// The values of the task that come after a place in its log, live until the end.
-    pub fn stream_after(&self, seq: u64) -> Values<F> {
+    pub fn stream_after(&self, seq: u64) -> Values<F>
+    where
+        F: Generates,
+    {
         Values::new(&self.core.hub, self.id, seq)
     }
 }

@@ -189,25 +189,23 @@ impl Published {
     /// Whether a call has the arguments that the function takes, as far as names tell.
     pub(crate) fn check(&self, args: &Json) -> Result<(), String> {
         let given: serde_json::Value = args.get().map_err(|e| format!("arguments: {e}"))?;
-        let has: Box<dyn Fn(usize, &str) -> bool> = match given {
-            serde_json::Value::Null => Box::new(|_, _| false),
-            serde_json::Value::Array(list) => {
-                if list.len() > self.args.len() {
-                    return Err(format!("arguments: {} given, at most {} taken", list.len(), self.args.len()));
-                }
-                Box::new(move |i, _| i < list.len())
+        let is_given: Vec<bool> = match &given {
+            serde_json::Value::Null => vec![false; self.args.len()],
+            serde_json::Value::Array(list) if list.len() > self.args.len() => {
+                return Err(format!("arguments: {} given, at most {} taken", list.len(), self.args.len()));
             }
+            serde_json::Value::Array(list) => (0..self.args.len()).map(|i| i < list.len()).collect(),
             serde_json::Value::Object(map) => {
                 if let Some(unknown) = map.keys().find(|key| self.args.iter().all(|a| a.name != **key)) {
                     let known: Vec<_> = self.args.iter().map(|a| format!("`{}`", a.name)).collect();
                     return Err(format!("arguments: `{unknown}` is not known: this task takes {}", known.join(", ")));
                 }
-                Box::new(move |_, name| map.contains_key(name))
+                self.args.iter().map(|a| map.contains_key(&a.name)).collect()
             }
             _ => return Err("arguments: expected an object or an array of arguments".to_owned()),
         };
-        match self.args.iter().enumerate().find(|(i, a)| a.required && !has(*i, &a.name)) {
-            Some((_, PublishedArg { name, ty, .. })) => Err(format!("argument `{name}` (`{ty}`) is missing")),
+        match self.args.iter().zip(is_given).find(|(arg, is_given)| arg.required && !is_given) {
+            Some((PublishedArg { name, ty, .. }, _)) => Err(format!("argument `{name}` (`{ty}`) is missing")),
             None => Ok(()),
         }
     }

@@ -171,7 +171,13 @@ impl Hub {
         let _watching = Watching(&self.interest, id);
         loop {
             let (wake, woken) = oneshot::channel();
-            lock(&self.waiting).entry(id).or_default().push(wake);
+            {
+                let mut waiting = lock(&self.waiting);
+                let waiting = waiting.entry(id).or_default();
+                // Of those who gave up.
+                waiting.retain(|w| !w.is_closed());
+                waiting.push(wake);
+            }
             let record = self.record(id).await?;
             if record.status.is_ended() {
                 self.forget(id);
