@@ -1,4 +1,5 @@
 //! One binary, a module per noun.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and say what it did")]
 
 mod attempts;
 mod forms;
