@@ -1,4 +1,4 @@
-//! [`Store`]: where tasks and their logs live. One trait, many backends, one [suite](conformance) that all pass.
+//! [`Store`]: where tasks and their logs live. One trait, many backends, one suite (`store::conformance`) that all pass.
 //!
 //! Invariant: a store is opened with a clock of its own, and no operation is told what time it is. Leases, delays and
 //! backoffs go in as durations.

@@ -265,8 +265,10 @@ fn possible(case: &Case, log: &[Event], seen: &HashMap<u32, Vec<u8>>) -> Vec<Vec
         let mut next = Vec::new();
         for before in &all {
             next.push(after_attempt(case.form, before, &mine, completed, refused));
-            if stopped && !refused && !mine.is_empty() {
-                next.push(after_attempt(case.form, before, &mine[..mine.len() - 1], completed, false));
+            if stopped {
+                // Without the last value that it saw itself yield.
+                let fewer = if refused { &mine[..] } else { &mine[..mine.len().saturating_sub(1)] };
+                next.push(after_attempt(case.form, before, fewer, completed, false));
             }
         }
         next.dedup();
