@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use qtasks::Stream;
 use qtasks::prelude::*;
 
 /// Counts down, in a `stream!` of its own: the macro leaves the body alone.

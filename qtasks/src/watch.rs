@@ -8,10 +8,11 @@
 mod stream;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +47,8 @@ pub(crate) struct Hub {
     /// Who waits for the end of which task.
     waiting: Mutex<HashMap<TaskId, Vec<oneshot::Sender<()>>>>,
     worker: OnceLock<Weak<Worker>>,
+    /// The store takes time to answer.
+    waits: AtomicBool,
     runtime: tokio::runtime::Handle,
     over: CancellationToken,
     me: Weak<Hub>,
@@ -65,6 +68,7 @@ impl Hub {
             tails: Mutex::default(),
             waiting: Mutex::default(),
             worker: OnceLock::new(),
+            waits: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             over,
             me: me.clone(),
@@ -107,11 +111,11 @@ impl Hub {
 
     async fn heed(&self, hint: Hint) {
         match hint {
-            Hint::Moved { id, ended, .. } => {
+            Hint::Moved { id, tail: end, ended } => {
                 // A statement of its own: a tail that is dropped here takes the lock itself.
                 let tail = lock(&self.tails).get(&id).and_then(Weak::upgrade);
                 if let Some(tail) = tail {
-                    tail.nudge.notify_one();
+                    self.moved(&tail, end, ended);
                 }
                 if ended {
                     self.wake(id);
@@ -125,6 +129,31 @@ impl Hub {
             }
             Hint::Look => self.look().await,
         }
+    }
+
+    /// The log of a task grew up to `end`: those who watch it get what is new here and now, where the store answers at
+    /// once; else the pump reads it.
+    fn moved(&self, tail: &Tail, end: u64, ended: bool) {
+        let (from_seq, over) = lock(&tail.ring).place();
+        if over || (from_seq > end && !ended) {
+            return;
+        }
+        if !self.waits.load(Ordering::Relaxed) {
+            let read = self.store.read(Read { id: tail.id, from_seq, limit: PAGE, what: What::Events });
+            match read.now_or_never() {
+                Some(Ok(slice)) => {
+                    let all = slice.next_seq > slice.tail && !slice.ended;
+                    tail.push(from_seq, slice);
+                    if all {
+                        return;
+                    }
+                }
+                Some(Err(_)) => {}
+                // It is not tried again.
+                None => self.waits.store(true, Ordering::Relaxed),
+            }
+        }
+        tail.nudge.notify_one();
     }
 
     fn with_worker(&self, f: impl FnOnce(&Worker)) {
@@ -296,7 +325,29 @@ impl Drop for Tail {
     }
 }
 
+impl Tail {
+    /// Takes what was read from `from_seq` on, unless somebody else has. Tells those who watch.
+    fn push(&self, from_seq: u64, slice: Slice) {
+        let mut ring = lock(&self.ring);
+        if ring.next_seq != from_seq {
+            return;
+        }
+        let new = !slice.events.is_empty();
+        ring.push(slice);
+        let over = ring.ended;
+        drop(ring);
+        if new || over {
+            self.grown.send_replace(());
+        }
+    }
+}
+
 impl Ring {
+    /// The `seq` to read on from, and whether there is nothing more to read.
+    fn place(&self) -> (u64, bool) {
+        (self.next_seq, self.ended || self.failed.is_some())
+    }
+
     fn push(&mut self, slice: Slice) {
         for batch in slice.events {
             self.bytes += batch.bytes();
@@ -350,21 +401,17 @@ pub(crate) struct Part {
 /// Reads what is new for as long as somebody watches.
 async fn pump(store: Arc<dyn Store>, id: TaskId, tail: Weak<Tail>, nudge: Arc<Notify>) {
     loop {
-        let Some(from_seq) = tail.upgrade().map(|t| lock(&t.ring).next_seq) else { return };
+        let Some((from_seq, over)) = tail.upgrade().map(|t| lock(&t.ring).place()) else { return };
+        if over {
+            return;
+        }
         let read = store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await;
         let Some(tail) = tail.upgrade() else { return };
         match read {
             Ok(slice) => {
-                let (new, more) = (!slice.events.is_empty(), slice.next_seq <= slice.tail);
-                let over = {
-                    let mut ring = lock(&tail.ring);
-                    ring.push(slice);
-                    ring.ended
-                };
-                if new || over {
-                    tail.grown.send_replace(());
-                }
-                if over {
+                let more = slice.next_seq <= slice.tail;
+                tail.push(from_seq, slice);
+                if lock(&tail.ring).ended {
                     return;
                 }
                 drop(tail);

@@ -250,6 +250,7 @@ fn after_attempt(form: Form, before: &[u8], mine: &[u8], completed: bool, refuse
 /// cancel or its time limit, may not have been.
 fn possible(case: &Case, log: &[Event], seen: &HashMap<u32, Vec<u8>>) -> Vec<Vec<u8>> {
     let mut all = vec![Vec::new()];
+    let mut seen = seen.clone();
     for event in log {
         let (completed, stopped) = match &event.kind {
             EventKind::Completed { .. } => (true, false),
@@ -257,7 +258,8 @@ fn possible(case: &Case, log: &[Event], seen: &HashMap<u32, Vec<u8>>) -> Vec<Vec
             EventKind::Cancelled { .. } => (false, true),
             _ => continue,
         };
-        let mut mine = seen.get(&event.attempt).cloned().unwrap_or_default();
+        // Cancelled between two attempts, or before the first.
+        let Some(mut mine) = seen.remove(&event.attempt) else { continue };
         let refused = mine.last() == Some(&255);
         if refused {
             mine.pop();
@@ -331,7 +333,7 @@ async fn check(app: &Qtasks, witness: &Witness, case: &Case) {
     // It is what the bodies saw themselves yield.
     let seen: HashMap<u32, Vec<u8>> = {
         let all = witness.lock().expect("not poisoned");
-        (1..=record.attempt).filter_map(|a| Some((a, all.get(&(record.id, a))?.clone()))).collect()
+        (1..=record.attempt).map(|a| (a, all.get(&(record.id, a)).cloned().unwrap_or_default())).collect()
     };
     let possible = possible(case, &log, &seen);
     assert!(possible.contains(&effective), "{effective:?} of {possible:?}");

@@ -79,6 +79,7 @@ macro_rules! forms {
             mod own_stream {
                 use super::*;
                 #[task($($option)*)]
+                $(#[$($lint)*])*
                 pub(super) fn $name($($(#[$($attr)*])* $($mutable)? $arg: $type),*) -> impl qtasks::Stream<Item = $item> {
                     $stream! $block
                 }
@@ -86,6 +87,7 @@ macro_rules! forms {
             mod own_stream_async {
                 use super::*;
                 #[task($($option)*)]
+                $(#[$($lint)*])*
                 pub(super) async fn $name(
                     $($(#[$($attr)*])* $($mutable)? $arg: $type),*
                 ) -> impl qtasks::Stream<Item = $item> {

@@ -90,6 +90,8 @@ struct State {
     in_flight: Option<InFlight>,
     /// In the appender's queue.
     queued: bool,
+    /// The attempt waits for room.
+    full: bool,
     tail: u64,
     /// How many yields hold, those on the way included: the index of the next.
     yields: u64,
@@ -132,6 +134,7 @@ impl Sink {
             checkpointed: None,
             in_flight: None,
             queued: false,
+            full: false,
             tail: record.tail,
             yields: record.yields,
             bytes: task.bytes,
@@ -325,8 +328,13 @@ impl Sink {
         }
         let more = !state.draft.is_empty() && !state.over;
         state.queued = more;
+        // An attempt that does not wait for this is not woken: it may be the one that writes.
+        let waits = std::mem::take(&mut state.full) || state.stop.is_some();
         drop(state);
-        self.wake();
+        if waits {
+            self.attempt.wake();
+        }
+        self.changed.notify_waiters();
         if more { Ready::More } else { Ready::Nothing }
     }
 
@@ -359,8 +367,9 @@ impl Sink {
     /// Ready when the generator may go on: there is room, or a reason to stop.
     pub(crate) fn poll_room(&self, cx: &std::task::Context<'_>) -> Poll<()> {
         self.attempt.register(cx.waker());
-        let state = self.state();
-        if state.room() || state.stop.is_some() { Poll::Ready(()) } else { Poll::Pending }
+        let mut state = self.state();
+        state.full = !state.room() && state.stop.is_none();
+        if state.full { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Done when the end of the attempt is stored, or never will be.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Batches of fewer events are merged with the one before them.
+/// Batches of fewer events are merged with the one before them, where that is no larger.
 const SMALL: usize = 64;
 
 impl Row {
@@ -102,12 +102,20 @@ impl Row {
         }
         record.tail = batch.end_seq() - 1;
         record.updated_at = from_ms(now);
-        match self.log.last_mut() {
-            Some(last) if last.len() < SMALL && batch.len() < SMALL => match last.merge(&batch) {
-                Some(merged) => *last = merged,
-                None => self.log.push(batch),
-            },
-            _ => self.log.push(batch),
+        self.log.push(batch);
+        self.merge();
+    }
+
+    /// Merges small batches with those before them that are no larger: each event is copied a few times at most, and
+    /// few small batches are left.
+    fn merge(&mut self) {
+        while let [.., before, last] = &self.log[..]
+            && before.len() <= last.len()
+            && last.len() < SMALL
+            && let Some(merged) = before.merge(last)
+        {
+            self.log.pop();
+            *self.log.last_mut().expect("there were two") = merged;
         }
     }
 
