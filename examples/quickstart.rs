@@ -29,11 +29,8 @@ async fn main() -> qtasks::Result<()> {
 
     // Streamed: each value as soon as it is stored.
     let mut values = test_yield::add_task(5).await?.stream();
-    let mut seen = Vec::new();
     while let Some(value) = values.try_next().await? {
         println!("{value}");
-        seen.push(value);
     }
-    assert_eq!(seen, task.returning);
     app.shutdown().await
 }

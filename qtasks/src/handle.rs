@@ -14,7 +14,7 @@ use crate::registry::Published;
 use crate::store::Cancelled;
 use crate::task::function::Of;
 use crate::task::{Generates, Status, Task, TaskFailure, TaskFn, TaskId, TaskRecord};
-use crate::watch::{Events, Values};
+use crate::watch::{Events, Values, Yields};
 
 /// A task that was added, wherever it runs. Cheap to clone; dropping it changes nothing.
 pub struct TaskHandle<F: TaskFn> {
@@ -97,8 +97,9 @@ impl<F: TaskFn> TaskHandle<F> {
     }
 
     async fn result(&self, record: TaskRecord) -> Result<Task<F>, WaitError<F>> {
-        // A log that retention has taken is `Gone`, also where it had no yields.
-        let yields = self.core.hub.yields(self.id).await?;
+        // A value that retention has taken is `Gone`, which reading the log tells.
+        let nothing_to_read = record.yields == 0 && (record.final_value.is_some() || record.failure().is_some());
+        let yields = if nothing_to_read { Yields::none() } else { self.core.hub.yields(self.id).await? };
         if record.status != Status::Completed {
             let failure = record.failure().expect("ended, and not well");
             let all = yields.iter().map(|raw| Json::trusted(raw.to_vec().into())).collect();

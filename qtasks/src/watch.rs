@@ -196,6 +196,10 @@ impl Hub {
                 self.0.remove_task(self.1);
             }
         }
+        let record = self.record(id).await?;
+        if record.status.is_ended() {
+            return Ok(record);
+        }
         self.interest.add_task(id);
         let _watching = Watching(&self.interest, id);
         loop {
@@ -282,6 +286,10 @@ pub(crate) struct Yields {
 }
 
 impl Yields {
+    pub(crate) fn none() -> Self {
+        Yields { batches: Vec::new(), rewinds: Vec::new() }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let events = self.batches.iter().flat_map(|b| (0..b.len()).filter_map(|i| b.event(i)));
         let yields = events.filter(|e| e.code == EventCode::Yield);

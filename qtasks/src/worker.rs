@@ -191,7 +191,7 @@ impl Worker {
         let appender = Arc::clone(&self.appender);
         let sink = Sink::new(&task, sent, config.times.lease, limits, appender, self.runtime.clone());
         self.running_map().insert(sink.id(), Arc::clone(&sink));
-        let job = run::Job {
+        let job = Box::new(run::Job {
             spec,
             sink: Arc::clone(&sink),
             store: Arc::clone(&self.store),
@@ -202,7 +202,7 @@ impl Worker {
             runtime: self.runtime.clone(),
             abandoned: Arc::clone(&self.abandoned),
             task,
-        };
+        });
         let worker = Arc::clone(self);
         self.attempts.spawn(async move {
             let crashed = worker.crashed.clone();

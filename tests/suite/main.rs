@@ -7,6 +7,7 @@ mod life;
 mod property;
 mod seeds;
 mod stores;
+mod tidy;
 mod watchers;
 
 use std::time::Duration;

@@ -48,7 +48,8 @@ static NAMED: LazyLock<Mutex<HashMap<String, Weak<MemoryStore>>>> = LazyLock::ne
 
 #[derive(Default)]
 struct State {
-    rows: HashMap<TaskId, Row>,
+    /// Boxed: a map that grows moves what it holds.
+    rows: HashMap<TaskId, Box<Row>>,
     /// By *n*: the order of adding.
     order: BTreeMap<u64, TaskId>,
     next_n: u64,
@@ -301,7 +302,7 @@ impl State {
         if let Some(key) = &new.idempotency_key {
             self.idempotency.insert(key.clone(), id);
         }
-        let row = Row::new(new, n, now);
+        let row = Box::new(Row::new(new, n, now));
         if let Some(at) = row.record.expires_at {
             self.expiring.insert((to_ms(at), id));
         }

@@ -26,7 +26,7 @@ use crate::task::{FailureKind, OnRetry, Start, TaskFailure, TaskSpec};
 /// After so many items an async body lets others run.
 const TURN: u32 = 64;
 
-/// What an attempt is made of.
+/// What an attempt is made of. Boxed where it goes, for futures would carry it in each of their layers.
 pub(crate) struct Job {
     pub(crate) spec: &'static TaskSpec,
     pub(crate) task: ClaimedTask,
@@ -50,7 +50,7 @@ enum End {
 }
 
 /// Runs an attempt to its end, and has that stored. `true` if the task is to be given back to the store.
-pub(crate) async fn attempt(job: Job) -> bool {
+pub(crate) async fn attempt(job: Box<Job>) -> bool {
     let limit = job.task.time_limit.or(job.spec.time_limit);
     let sink = Arc::clone(&job.sink);
     let policy = job.task.retry.unwrap_or(job.spec.retry);
@@ -184,7 +184,7 @@ impl Job {
     }
 }
 
-async fn on_the_runtime(job: Job) -> End {
+async fn on_the_runtime(job: Box<Job>) -> End {
     let place = Place::new(false);
     let replay = Replay::prepare(&job.store, &job.task, job.mode(), &job.sink, &job.runtime).await;
     let Start::Async(start) = job.spec.start else { unreachable!("a sync task has a thread") };
@@ -201,7 +201,7 @@ async fn on_the_runtime(job: Job) -> End {
     .await
 }
 
-async fn on_a_thread(job: Job) -> End {
+async fn on_a_thread(job: Box<Job>) -> End {
     let replay = Replay::prepare(&job.store, &job.task, job.mode(), &job.sink, &job.runtime).await;
     let (sink, abandoned) = (Arc::clone(&job.sink), Arc::clone(&job.abandoned));
     let (sender, mut over) = oneshot::channel();
@@ -409,15 +409,8 @@ async fn next_turn(turn: u32, place: &Place) -> u32 {
     if turn < TURN || place.sync {
         return turn.saturating_add(1);
     }
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+    // Not a wake-up of its own, for which another thread of the runtime would be woken to take it over.
+    tokio::task::yield_now().await;
     0
 }
 
