@@ -142,12 +142,10 @@ impl Core {
                 worker.serve_also(&task.queue);
             }
         }
-        if tasks.len() <= ADD_BATCH {
-            return self.store.add(tasks).await;
-        }
         let mut added = Vec::with_capacity(tasks.len());
-        for batch in tasks.chunks(ADD_BATCH) {
-            added.extend(self.store.add(batch.to_vec()).await?);
+        let mut rest = tasks.into_iter();
+        while rest.len() > 0 {
+            added.extend(self.store.add(rest.by_ref().take(ADD_BATCH).collect()).await?);
         }
         Ok(added)
     }

@@ -150,6 +150,9 @@ struct Body {
 #[derive(Debug, Clone)]
 pub struct Draft(Arc<Body>);
 
+/// Smaller drafts are not worth the moving.
+const SHRUNK: usize = 16;
+
 /// Collects events, each encoded as it is added.
 #[derive(Debug, Default)]
 pub(crate) struct DraftBuilder {
@@ -247,9 +250,11 @@ impl DraftBuilder {
     /// What was collected; the builder is empty again.
     pub(crate) fn finish(&mut self) -> Draft {
         let (mut heads, mut bytes) = (std::mem::take(&mut self.heads), std::mem::take(&mut self.bytes));
-        // A store may keep them for long.
-        heads.shrink_to_fit();
-        bytes.shrink_to_fit();
+        // A store may keep them for long; a few it merges with others.
+        if heads.len() >= SHRUNK {
+            heads.shrink_to_fit();
+            bytes.shrink_to_fit();
+        }
         Draft(Arc::new(Body { heads, bytes: bytes.into() }))
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 
 use qtasks::prelude::*;
-use qtasks::{AddTask, Generates, Qtasks};
+use qtasks::{AddTask, Generates, Qtasks, TaskId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -114,10 +114,11 @@ macro_rules! forms {
         vec![$($crate::seeds::forms!(@one $form $name $arguments $args $expected)),*]
     };
     (@one $form:ident $name:ident [$($arg:ident)*] $args:ident $expected:ident) => {{
-        let app = $crate::app_of([$form::$name::spec()]).await;
-        let add = || $form::$name::add_task($($arg.clone()),*);
-        $crate::seeds::shows(&app, stringify!($form), add, &$args, &$expected).await;
-        $form::$name::spec()
+        let spec = $form::$name::spec();
+        let app = $crate::app_of([spec]).await;
+        let typed = $crate::seeds::typed($form::$name::add_task($($arg.clone()),*).on(&app)).await;
+        $crate::seeds::shows(&app, spec.name, stringify!($form), typed, &$args, &$expected).await;
+        spec
     }};
 }
 use forms;
@@ -137,18 +138,38 @@ where
     late
 }
 
-/// Runs a task in each way that there is, and holds what comes against what is expected.
-async fn shows<F>(app: &Qtasks, form: &str, add: impl Fn() -> AddTask<F>, by_name: &Value, expected: &Value)
+/// What a task yields, streamed live and collected. Made for each form, so it is short.
+async fn typed<F>(task: AddTask<F>) -> (TaskId, Value, Value)
 where
     F: Generates + TaskFn<Returning = Vec<<F as TaskFn>::Yield>>,
     F::Yield: Serialize,
 {
-    let json = |values: Vec<F::Yield>| serde_json::to_value(values).unwrap();
-    let task = add().on(app).timeout(soon()).await.unwrap_or_else(|e| panic!("{form}: {e}"));
-    assert_eq!(json(task.returning), *expected, "{form}, collected");
-    let handle = add().on(app).await.unwrap();
-    assert_eq!(json(handle.stream().try_collect().await.unwrap()), *expected, "{form}, live");
-    assert_eq!(json(handle.stream().try_collect().await.unwrap()), *expected, "{form}, late");
-    let named = app.add_task(F::NAME, by_name).timeout(soon()).await.unwrap();
+    let handle = task.await.unwrap();
+    let mut live = handle.stream();
+    let mut seen = Vec::new();
+    while let Some(value) = live.try_next().await.unwrap() {
+        seen.push(value);
+    }
+    let task = handle.wait().await.unwrap();
+    (task.id, serde_json::to_value(seen).unwrap(), serde_json::to_value(task.returning).unwrap())
+}
+
+/// Holds against what is expected: what came live and collected, what one reads who is late, and what comes of the same
+/// task added by name.
+async fn shows(
+    app: &Qtasks,
+    name: &str,
+    form: &str,
+    (id, live, collected): (TaskId, Value, Value),
+    args: &Value,
+    expected: &Value,
+) {
+    assert_eq!(live, *expected, "{form}, live");
+    assert_eq!(collected, *expected, "{form}, collected");
+    let late: Vec<Value> = app.task(id).await.unwrap().stream().try_collect().await.unwrap();
+    assert_eq!(Value::from(late), *expected, "{form}, late");
+    let named = app.add_task(name, args).timeout(soon()).await.unwrap();
     assert_eq!(Value::from(named.returning), *expected, "{form}, by name");
+    let live: Vec<Value> = app.add_task(name, args).await.unwrap().stream().try_collect().await.unwrap();
+    assert_eq!(Value::from(live), *expected, "{form}, by name and live");
 }
