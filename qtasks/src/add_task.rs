@@ -231,7 +231,7 @@ impl<F: TaskFn> AddTask<F> {
     /// As awaiting it; [`Invalid`](ErrorKind::Invalid) on the only thread of the app's own runtime.
     pub fn add_blocking(mut self) -> Result<TaskHandle<F>> {
         let core = self.resolve()?;
-        crate::blocking::wait(&core.runtime, self.add())?
+        crate::blocking::wait(&core, self.add())?
     }
 }
 
@@ -248,7 +248,7 @@ where
     pub fn wait_blocking(mut self) -> Result<Task<F>, WaitError<F>> {
         let core = self.resolve()?;
         let wait = self.into_future();
-        crate::blocking::wait(&core.runtime, wait)?
+        crate::blocking::wait(&core, wait)?
     }
 }
 

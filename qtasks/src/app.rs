@@ -82,6 +82,8 @@ pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) runtime: tokio::runtime::Handle,
+    /// The thread that the app was started on: where the runtime has one thread only, that one.
+    pub(crate) thread: std::thread::ThreadId,
     worker: OnceLock<Arc<Worker>>,
     /// The hub, the keeper and every wait end.
     over: CancellationToken,
@@ -222,6 +224,7 @@ impl Qtasks {
             config: Arc::clone(&config),
             hub: Arc::clone(&hub),
             runtime: tokio::runtime::Handle::current(),
+            thread: std::thread::current().id(),
             worker: OnceLock::new(),
             over: over.clone(),
         });
@@ -241,7 +244,7 @@ impl Qtasks {
         tracing::info!(worker = config.worker, store = store.durability(), "a worker starts");
         keeper::start(store, config.times, Some(config.retention), Some(kept), over).await?;
         hub.set_worker(&worker);
-        tokio::spawn(Arc::clone(&worker).run(current::Scope::new(&app.core)));
+        worker.start(current::Scope::new(&app.core));
         let _ = app.core.worker.set(worker);
         Ok(app)
     }

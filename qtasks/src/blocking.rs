@@ -8,13 +8,12 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::app::Qtasks;
+use crate::app::{Core, Qtasks};
 use crate::error::{Error, ErrorKind, Result};
 
 /// An app with a runtime of its own: from [`blocking::init`](init). It derefs to [`Qtasks`].
 pub struct App {
     app: Option<Qtasks>,
-    runtime: Handle,
     over: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -47,7 +46,6 @@ pub fn init(url: impl Into<String>) -> Result<App> {
 pub fn start(builder: crate::Builder) -> Result<App> {
     let none = |e: std::io::Error| Error::new(ErrorKind::Unavailable, format!("no runtime: {e}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(none)?;
-    let handle = runtime.handle().clone();
     let (over, end) = tokio::sync::oneshot::channel();
     let (send, started) = mpsc::channel();
     let thread = move || {
@@ -60,7 +58,7 @@ pub fn start(builder: crate::Builder) -> Result<App> {
     let thread = std::thread::Builder::new().name("qtasks-blocking".to_owned()).spawn(thread).map_err(none)?;
     let app =
         started.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the runtime's thread ended")))?;
-    Ok(App { app: Some(app), runtime: handle, over: Some(over), thread: Some(thread) })
+    Ok(App { app: Some(app), over: Some(over), thread: Some(thread) })
 }
 
 impl App {
@@ -70,7 +68,8 @@ impl App {
     /// As there.
     pub fn shutdown(mut self) -> Result<()> {
         let app = self.app.take().expect("shut down once");
-        let done = wait(&self.runtime, async move { app.shutdown().await });
+        let core = std::sync::Arc::clone(app.core());
+        let done = wait(&core, async move { app.shutdown().await });
         drop(self.over.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -80,10 +79,11 @@ impl App {
 }
 
 /// Waits on this thread for what a runtime does on its own.
-pub(crate) fn wait<T: Send + 'static>(runtime: &Handle, future: impl Future<Output = T> + Send + 'static) -> Result<T> {
-    let here = Handle::try_current().ok();
-    let same = here.is_some_and(|h| h.id() == runtime.id() && h.runtime_flavor() == RuntimeFlavor::CurrentThread);
-    if same {
+pub(crate) fn wait<T: Send + 'static>(core: &Core, future: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    let runtime = &core.runtime;
+    let inside = Handle::try_current().is_ok_and(|here| here.id() == runtime.id());
+    let only = runtime.runtime_flavor() == RuntimeFlavor::CurrentThread && core.thread == std::thread::current().id();
+    if inside && only {
         let message = "this would block the only thread of the runtime that it waits for: use `.await`";
         return Err(Error::invalid(message));
     }

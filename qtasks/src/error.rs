@@ -93,13 +93,8 @@ impl Error {
         Error::new(ErrorKind::Invalid, message)
     }
 
-    pub(crate) fn task_failed(failure: TaskFailure) -> Self {
-        Error {
-            kind: ErrorKind::TaskFailed,
-            message: failure.to_string().into(),
-            failure: Some(Box::new(failure)),
-            source: None,
-        }
+    pub(crate) fn task_failed(message: String, failure: TaskFailure) -> Self {
+        Error { kind: ErrorKind::TaskFailed, message: message.into(), failure: Some(Box::new(failure)), source: None }
     }
 
     /// What the caller can do about it.

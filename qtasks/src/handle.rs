@@ -90,10 +90,12 @@ impl<F: TaskFn> TaskHandle<F> {
     /// # Errors
     /// [`WaitError::Ended`] if it failed or was cancelled, [`WaitError::TimedOut`], [`WaitError::Store`].
     pub async fn wait_timeout(&self, timeout: Duration) -> Result<Task<F>, WaitError<F>> {
-        match tokio::time::timeout(timeout, self.core.hub.ended(self.id)).await {
-            Ok(record) => self.result(record?).await,
-            Err(_) => Err(WaitError::TimedOut(self.clone())),
-        }
+        let timed = {
+            // Whoever waits may have no runtime.
+            let _entered = self.core.runtime.enter();
+            tokio::time::timeout(timeout, self.wait())
+        };
+        timed.await.unwrap_or_else(|_| Err(WaitError::TimedOut(self.clone())))
     }
 
     async fn result(&self, record: TaskRecord) -> Result<Task<F>, WaitError<F>> {
@@ -154,7 +156,7 @@ impl<F: TaskFn> TaskHandle<F> {
         F::Final: Send,
     {
         let handle = self.clone();
-        crate::blocking::wait(&self.core.runtime, async move { handle.wait().await })?
+        crate::blocking::wait(&self.core, async move { handle.wait().await })?
     }
 
     /// The values of the task from the first on, live until the end.
@@ -258,9 +260,9 @@ impl<F: TaskFn> fmt::Display for WaitError<F> {
 impl<F: TaskFn> std::error::Error for WaitError<F> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            WaitError::Ended(ended) => Some(&ended.failure),
-            WaitError::TimedOut(_) => None,
-            WaitError::Store(error) => Some(error),
+            // What it shows tells how it failed.
+            WaitError::Ended(_) | WaitError::TimedOut(_) => None,
+            WaitError::Store(error) => error.source(),
         }
     }
 }
@@ -274,7 +276,7 @@ impl<F: TaskFn> From<Error> for WaitError<F> {
 impl<F: TaskFn> From<WaitError<F>> for Error {
     fn from(error: WaitError<F>) -> Self {
         match error {
-            WaitError::Ended(ended) => Error::task_failed(ended.failure),
+            WaitError::Ended(ended) => Error::task_failed(ended.to_string(), ended.failure),
             WaitError::TimedOut(_) => Error::new(ErrorKind::TimedOut, error.to_string()),
             WaitError::Store(error) => error,
         }

@@ -190,10 +190,19 @@ impl Hub {
     /// Waits until a task has ended.
     pub(crate) async fn ended(&self, id: TaskId) -> Result<TaskRecord> {
         /// Until it is dropped, hints about the task come.
-        struct Watching<'a>(&'a Interest, TaskId);
+        struct Watching<'a>(&'a Hub, TaskId);
         impl Drop for Watching<'_> {
             fn drop(&mut self) {
-                self.0.remove_task(self.1);
+                let Watching(hub, id) = self;
+                hub.interest.remove_task(*id);
+                let mut waiting = lock(&hub.waiting);
+                if let Some(list) = waiting.get_mut(id) {
+                    // Its own is closed by now.
+                    list.retain(|w| !w.is_closed());
+                    if list.is_empty() {
+                        waiting.remove(id);
+                    }
+                }
             }
         }
         let record = self.record(id).await?;
@@ -201,37 +210,16 @@ impl Hub {
             return Ok(record);
         }
         self.interest.add_task(id);
-        let _watching = Watching(&self.interest, id);
+        let _watching = Watching(self, id);
         loop {
             let (wake, woken) = oneshot::channel();
-            {
-                let mut waiting = lock(&self.waiting);
-                let waiting = waiting.entry(id).or_default();
-                // Of those who gave up.
-                waiting.retain(|w| !w.is_closed());
-                waiting.push(wake);
-            }
+            lock(&self.waiting).entry(id).or_default().push(wake);
             let record = self.record(id).await?;
             if record.status.is_ended() {
-                self.forget(id);
                 return Ok(record);
             }
             if self.over.run_until_cancelled(woken).await.is_none() {
                 return Err(closed());
-            }
-        }
-    }
-
-    /// Takes those away who wait for a task and have given up.
-    fn forget(&self, id: TaskId) {
-        let mut waiting = lock(&self.waiting);
-        if let Some(list) = waiting.get_mut(&id) {
-            // The caller's own receiver is gone or about to be: the others are woken by the end's own hint.
-            list.retain(|w| !w.is_closed());
-            if list.len() <= 1 {
-                for w in waiting.remove(&id).into_iter().flatten() {
-                    let _ = w.send(());
-                }
             }
         }
     }
@@ -537,9 +525,5 @@ impl Cursor {
                 None => to = from_seq - 1,
             }
         }
-    }
-
-    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
-        &self.hub.runtime
     }
 }

@@ -131,8 +131,13 @@ impl Worker {
         self.look.notify_one();
     }
 
+    /// Begins to work. The loop counts as one of the attempts, so that `shutdown` waits for it as well.
+    pub(crate) fn start(self: &Arc<Self>, scope: current::Scope) {
+        self.attempts.spawn(Arc::clone(self).run(scope));
+    }
+
     /// Claims and runs until told to stop.
-    pub(crate) async fn run(self: Arc<Self>, scope: current::Scope) {
+    async fn run(self: Arc<Self>, scope: current::Scope) {
         while !self.closing.is_cancelled() {
             let free = self.config.concurrency.saturating_sub(self.running_map().len());
             let mut wait = None;
@@ -140,6 +145,9 @@ impl Worker {
                 // Before the look: what comes after it is hinted at.
                 self.interest.rest();
                 let Some((claimed, sent)) = self.claim(free).await else { continue };
+                if self.closing.is_cancelled() {
+                    return self.give_back(&claimed.tasks).await;
+                }
                 if !claimed.tasks.is_empty() {
                     self.interest.work();
                     for task in claimed.tasks {
@@ -171,7 +179,11 @@ impl Worker {
                 Ok(claimed) => return Some((claimed, sent)),
                 Err(error) => tracing::warn!(%error, "no tasks could be claimed; trying again in {wait:?}"),
             }
-            self.closing.run_until_cancelled(tokio::time::sleep(wait)).await?;
+            if self.closing.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                // What an answer that was lost gave is to be given back.
+                let sent = Instant::now();
+                return self.store.claim(claim).await.ok().map(|claimed| (claimed, sent));
+            }
             wait = (wait * 2).min(self.config.times.scan);
         }
     }
@@ -208,16 +220,24 @@ impl Worker {
             let crashed = worker.crashed.clone();
             let Some(release) = crashed.run_until_cancelled(run::attempt(job)).await else { return };
             if release {
-                worker.give_back(sink.lease).await;
+                worker.release(vec![sink.lease]).await;
             }
             worker.running_map().remove(&sink.id());
             worker.look.notify_one();
         });
     }
 
-    async fn give_back(&self, lease: Lease) {
-        if let Err(error) = self.store.release(vec![lease]).await {
-            tracing::warn!(%error, id = %lease.id, "a task could not be given back; its lease will run out");
+    /// Gives back what was claimed and not begun. A worker that has crashed gives nothing back.
+    async fn give_back(&self, tasks: &[ClaimedTask]) {
+        let lease = |task: &ClaimedTask| Lease { id: task.record.id, epoch: task.record.epoch };
+        if !tasks.is_empty() && !self.crashed.is_cancelled() {
+            self.release(tasks.iter().map(lease).collect()).await;
+        }
+    }
+
+    async fn release(&self, leases: Vec<Lease>) {
+        if let Err(error) = self.store.release(leases).await {
+            tracing::warn!(%error, "tasks could not be given back; their leases will run out");
         }
     }
 

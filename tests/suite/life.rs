@@ -772,3 +772,68 @@ async fn one_app_is_the_default_one() {
     last.install().unwrap();
     last.shutdown().await.unwrap();
 }
+
+/// What was claimed when the shutdown came is not left behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_leaves_nothing_running() {
+    let adds = Qtasks::open("memory:shutdown").await.unwrap();
+    for _ in 0..100 {
+        let app = Qtasks::builder().store("memory:shutdown").tasks([plain::spec()]).start().await.unwrap();
+        let tasks = adds.add_all((0..40).map(|i| plain::add_task(i, 1))).await.unwrap();
+        tokio::task::yield_now().await;
+        app.shutdown().await.unwrap();
+        for task in tasks {
+            let record = task.record().await.unwrap();
+            assert_ne!(record.status, Status::Running);
+            assert_eq!(record.crashes, 0);
+        }
+    }
+}
+
+/// A worker that rests looks again when something is due earlier than it thought.
+#[tokio::test]
+async fn a_delayed_task_starts_when_it_is_due_on_an_idle_worker() {
+    let app = Qtasks::builder().store("memory:").tasks([plain::spec()]).scan(soon()).start().await.unwrap();
+    // It rests now, for as long as a scan takes.
+    plain::add_task(1, 2).on(&app).timeout(soon() / 2).await.unwrap();
+    let wait = Duration::from_millis(50);
+    plain::add_task(1, 2).on(&app).delay(wait * 2).timeout(soon() / 2).await.unwrap();
+    let late = plain::add_task(1, 2).on(&app).delay(wait * 20).await.unwrap();
+    plain::add_task(1, 2).on(&app).delay(wait).timeout(soon() / 2).await.unwrap();
+    late.wait_timeout(soon() / 2).await.unwrap();
+}
+
+#[test]
+fn streams_and_waits_need_no_runtime_of_their_own() {
+    let gate = Gate::default();
+    let app = Qtasks::builder().store("memory:").tasks([gated::spec()]).state(gate.clone());
+    let app = qtasks::blocking::start(app).unwrap();
+    let handle = gated::add_task(1).on(&app).add_blocking().unwrap();
+    let idle = handle.stream().idle_timeout(Duration::from_millis(10)).try_collect::<Vec<_>>();
+    let e = futures::executor::block_on(idle).unwrap_err();
+    assert_eq!(e.kind(), qtasks::ErrorKind::TimedOut);
+    let e = futures::executor::block_on(handle.wait_timeout(Duration::from_millis(10))).unwrap_err();
+    assert!(matches!(e, WaitError::TimedOut(_)), "{e}");
+    gate.open(2);
+    assert_eq!(futures::executor::block_on(handle.wait_timeout(soon())).unwrap().returning, [0]);
+    app.shutdown().unwrap();
+}
+
+#[tokio::test]
+async fn a_blocking_thread_may_wait_though_the_runtime_has_one_thread() {
+    let app = app_of([plain::spec()]).await;
+    let add = plain::add_task(1, 2).on(&app).timeout(soon());
+    let waited = tokio::task::spawn_blocking(move || add.wait_blocking().map(|task| task.returning)).await.unwrap();
+    assert_eq!(waited.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn places_and_limits_beyond_all_bounds_are_taken() {
+    let app = app_of([test_yield::spec()]).await;
+    let handle = test_yield::add_task(1).on(&app).await.unwrap();
+    handle.wait_timeout(soon()).await.unwrap();
+    let e = handle.stream_after(u64::MAX).try_next().await.unwrap_err();
+    assert_eq!(e.kind(), qtasks::ErrorKind::Reset);
+    assert!(handle.events_from(u64::MAX).next().await.is_none());
+    assert_eq!(app.list(List { limit: usize::MAX, ..List::default() }).await.unwrap().tasks.len(), 1);
+}

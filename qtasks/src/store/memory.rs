@@ -319,6 +319,10 @@ impl State {
         match record.status {
             Status::Delayed => {
                 self.delayed.insert((row.due, id));
+                // Whoever rests is to rest no longer than that.
+                if self.delayed.first().is_some_and(|(_, first)| *first == id) {
+                    hints.push(Hint::Ready { queue: record.queue.clone() });
+                }
             }
             Status::Queued => {
                 let place = (record.priority, row.due, row.n, id);
@@ -422,7 +426,7 @@ impl State {
             let tasks = ids.iter().filter(held).map(|id| self.rows[id].claimed()).collect();
             return Claimed { tasks, next_due: self.next_due(now) };
         }
-        self.promote(usize::MAX, now, &mut Vec::new());
+        self.promote(usize::MAX, now, hints);
         let taken = self.take(claim, now);
         for id in &taken {
             self.become_(*id, Status::Running, now, true, hints);
@@ -673,7 +677,7 @@ impl State {
                 && list.parent.is_none_or(|p| r.parent == Some(p))
         };
         let rows = self.order.range(..before).rev().map(|(n, id)| (*n, &self.rows[id].record));
-        let mut found: Vec<_> = rows.filter(|(_, r)| matches(r)).take(list.limit + 1).collect();
+        let mut found: Vec<_> = rows.filter(|(_, r)| matches(r)).take(list.limit.saturating_add(1)).collect();
         let more = found.len() > list.limit;
         found.truncate(list.limit);
         let next = found.last().filter(|_| more).map(|(n, _)| n.to_string());

@@ -100,6 +100,7 @@ pub struct Values<F: Generates> {
     counting: Option<BoxFuture<'static, Result<u64>>>,
     after_seq: u64,
     idle: Option<Idle>,
+    runtime: tokio::runtime::Handle,
     over: bool,
 }
 
@@ -117,13 +118,14 @@ impl<F: Generates> fmt::Debug for Values<F> {
 impl<F: Generates> Values<F> {
     pub(crate) fn new(hub: &Arc<Hub>, id: TaskId, after_seq: u64) -> Self {
         Values {
-            reader: Reader::new(hub, id, after_seq + 1),
+            reader: Reader::new(hub, id, after_seq.saturating_add(1)),
             value: F::__codec().yields,
             id,
             handed: (after_seq == 0).then_some(0),
             counting: None,
             after_seq,
             idle: None,
+            runtime: hub.runtime.clone(),
             over: false,
         }
     }
@@ -193,7 +195,7 @@ impl<F: Generates> Values<F> {
                 }
                 EventCode::Failed | EventCode::Cancelled => {
                     let failure = event.failure().expect("such an event tells how");
-                    return self.end(Error::task_failed(failure));
+                    return self.end(Error::task_failed(format!("task {}: {failure}", self.id), failure));
                 }
                 _ => {}
             }
@@ -207,10 +209,10 @@ impl<F: Generates> Values<F> {
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let Some(Idle { limit, sleep }) = &mut self.idle else { return Poll::Pending };
-        let limit = *limit;
-        let runtime = self.reader.cursor.as_ref().map(|c| c.runtime().clone());
+        let (limit, runtime) = (*limit, &self.runtime);
         let sleep = sleep.get_or_insert_with(|| {
-            let _entered = runtime.as_ref().map(tokio::runtime::Handle::enter);
+            // Whoever polls may have none.
+            let _entered = runtime.enter();
             Box::pin(tokio::time::sleep(limit))
         });
         ready!(sleep.as_mut().poll(cx));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::sink::Sink;
+use super::sink::{Sink, Stop};
 use crate::error::{ErrorKind, Result};
 use crate::store::{ClaimedTask, Hashed, Read, Slice, Store, What};
 use crate::task::{OnRetry, TaskId};
@@ -91,7 +91,7 @@ impl Replay {
         let mut gaps: HashMap<u64, VecDeque<u64>> = HashMap::new();
         let mut from_seq = 1;
         loop {
-            let slice = self.read(What::EventHashes, from_seq, sink).await;
+            let Some(slice) = self.read(What::EventHashes, from_seq, sink).await else { return gaps };
             for event in slice.hashes {
                 gaps.entry(event.index).or_default().push_back(event.hash);
             }
@@ -102,18 +102,22 @@ impl Replay {
         }
     }
 
-    /// Reads a page, again and again until the store answers or the task is no longer ours.
-    async fn read(&self, what: What, from_seq: u64, sink: &Sink) -> Slice {
+    /// Reads a page, again and again until the store answers. `None` once the task is gone or no longer ours: the
+    /// attempt is stopped then, and nothing is concluded from what was not read.
+    async fn read(&self, what: What, from_seq: u64, sink: &Sink) -> Option<Slice> {
         loop {
             let read = Read { id: self.id, from_seq, limit: PAGE, what };
             match self.store.read(read).await {
-                Ok(slice) => return slice,
+                Ok(slice) => return Some(slice),
                 Err(error) if error.kind() == ErrorKind::Unavailable && sink.has_lease() => {
                     tracing::warn!(%error, id = %self.id, "the log could not be read; trying again");
                     tokio::time::sleep(REPEAT).await;
                 }
-                // The task is gone or somebody else's: whatever the body does will be refused.
-                Err(_) => return Slice::default(),
+                Err(error) => {
+                    tracing::error!(%error, id = %self.id, "the log can't be read; the task is dropped");
+                    sink.stop(Stop::Fenced);
+                    return None;
+                }
             }
         }
     }
@@ -140,10 +144,11 @@ impl Replay {
             Some(reading) => reading.await.ok().and_then(Result::ok),
             None => None,
         };
-        let slice = match ahead {
-            Some(slice) => slice,
+        let read = match ahead {
+            Some(slice) => Some(slice),
             None => self.read(What::YieldHashes, self.next_seq, sink).await,
         };
+        let Some(slice) = read else { return };
         self.next_seq = slice.next_seq;
         self.page.extend(slice.hashes);
         if self.next_seq <= slice.tail {

@@ -284,7 +284,10 @@ async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, mut replay: Replay
             Step::Panic(failure) => return End::Failed(failure),
             Step::Stop(stop) => return End::Stopped(stop),
         };
-        match verdict(hash, &mut replay, sink, place).await {
+        let Some(verdict) = verdict(hash, &mut replay, sink, place).await else {
+            return End::Stopped(sink.asked_to_stop().unwrap_or(Stop::Fenced));
+        };
+        match verdict {
             Verdict::Same => {
                 if !stored {
                     body.run().skip();
@@ -344,16 +347,17 @@ async fn next<R: Run + ?Sized>(body: &mut Body<R>, sink: &Sink, out: &mut Vec<u8
     .await
 }
 
-async fn verdict(hash: u64, replay: &mut Replay, sink: &Sink, place: &Place) -> Verdict {
+/// What a yield is to the log; `None` if that can't be told any more.
+async fn verdict(hash: u64, replay: &mut Replay, sink: &Sink, place: &Place) -> Option<Verdict> {
     if !replay.is_on() {
-        return Verdict::New;
+        return Some(Verdict::New);
     }
     if !replay.is_loaded() {
         place.enter().await;
         replay.load(sink).await;
         place.leave().await;
     }
-    replay.compare(hash)
+    replay.is_loaded().then(|| replay.compare(hash))
 }
 
 /// Puts the item just yielded through its handler, where there is one.

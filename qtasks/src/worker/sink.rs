@@ -192,6 +192,9 @@ impl Sink {
     /// Yields from index `to` on are void; the next one has that index.
     pub(crate) fn rewind(&self, to: u64) {
         let mut state = self.state();
+        if state.closed {
+            return;
+        }
         state.draft.rewind(to);
         state.accepted += 1;
         state.yields = to;
@@ -207,7 +210,10 @@ impl Sink {
 
     /// A yield that is in the log already.
     pub(crate) fn verified(&self) {
-        self.state().yields += 1;
+        let mut state = self.state();
+        if !state.closed {
+            state.yields += 1;
+        }
     }
 
     /// A new yield.

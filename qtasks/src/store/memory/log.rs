@@ -125,7 +125,10 @@ impl Row {
         match last {
             Some(EventCode::Failed) => Status::Failed,
             Some(EventCode::Cancelled) => Status::Cancelled,
-            _ => Status::Completed,
+            last => {
+                debug_assert_eq!(last, Some(EventCode::Completed), "an outcome without its event");
+                Status::Completed
+            }
         }
     }
 
