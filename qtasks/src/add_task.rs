@@ -16,7 +16,7 @@ use crate::registry::{Published, unsupported};
 use crate::retry::RetryPolicy;
 use crate::store::{Due, NewTask};
 use crate::task::function::Of;
-use crate::task::{Task, TaskFn, TaskId};
+use crate::task::{Task, TaskFn, TaskId, TaskSpec};
 
 /// A task about to be added: made by `test_yield::add_task(5)`, or by name by
 /// [`app.add_task(…)`](crate::Qtasks::add_task).
@@ -163,14 +163,38 @@ impl<F: TaskFn, W> AddTask<F, W> {
         self
     }
 
+    /// What does not depend on the task function's types: the rest of the code is there once for all.
+    pub(crate) fn into_plain(self) -> Plain {
+        let AddTask { name, args, options, core, unchecked, .. } = self;
+        Plain { spec: F::spec(), name, args, options, core, unchecked }
+    }
+
+    async fn add(self) -> Result<TaskHandle<F>> {
+        let (core, id) = self.into_plain().add().await?;
+        Ok(TaskHandle::new(&core, id))
+    }
+}
+
+/// A task about to be added, without its types.
+pub(crate) struct Plain {
+    /// Of its function, unless that is known by its name only.
+    spec: &'static TaskSpec,
+    name: Option<String>,
+    args: Result<Json>,
+    options: Options,
+    core: Option<Arc<Core>>,
+    unchecked: bool,
+}
+
+impl Plain {
     /// The task for a store.
     pub(crate) async fn into_new(self, core: &Core, parent: Option<TaskId>) -> Result<NewTask> {
-        let AddTask { name, args, options, unchecked, .. } = self;
+        let Plain { spec, name, args, options, unchecked, .. } = self;
         let args = args?;
         let Some(name) = name else {
-            unsupported(F::spec())?;
-            let name = core.registry.name_of::<F>().to_owned();
-            return Ok(new_task(name, Defaults::of(F::spec()), args, options, parent));
+            unsupported(spec)?;
+            let name = core.registry.name_of(spec).to_owned();
+            return Ok(new_task(name, Defaults::of(spec), args, options, parent));
         };
         let wrong = |message: String| Error::invalid(format!("`{name}`: {message}"));
         if let Some(spec) = core.registry.get(&name) {
@@ -190,7 +214,7 @@ impl<F: TaskFn, W> AddTask<F, W> {
         Ok(new_task(name, defaults, args, options, parent))
     }
 
-    async fn add(mut self) -> Result<TaskHandle<F>> {
+    async fn add(mut self) -> Result<(Arc<Core>, TaskId)> {
         let (core, parent) = match self.core.take() {
             Some(core) => {
                 let parent = current::parent(&core);
@@ -201,7 +225,7 @@ impl<F: TaskFn, W> AddTask<F, W> {
         let new = self.into_new(&core, parent).await?;
         let added = core.add(vec![new]).await?;
         let id = added.first().map(|a| a.id).expect("one answer for one task");
-        Ok(TaskHandle::new(&core, id))
+        Ok((core, id))
     }
 }
 

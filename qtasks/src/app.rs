@@ -277,7 +277,7 @@ impl Qtasks {
         let parent = current::parent(&self.core);
         let mut new = Vec::new();
         for task in tasks {
-            new.push(task.into_new(&self.core, parent).await?);
+            new.push(task.into_plain().into_new(&self.core, parent).await?);
         }
         let added = self.core.add(new).await?;
         Ok(added.into_iter().map(|a| TaskHandle::new(&self.core, a.id)).collect())

@@ -48,7 +48,7 @@ impl<F: TaskFn> TaskHandle<F> {
     pub async fn attach(app: &Qtasks, id: TaskId) -> Result<Self> {
         let core = app.core();
         let record = core.hub.record(id).await?;
-        let name = core.registry.name_of::<F>();
+        let name = core.registry.name_of(F::spec());
         if !name.is_empty() && record.name != name {
             return Err(Error::invalid(format!("task {id} is a `{}`, not a `{name}`", record.name)));
         }

@@ -9,7 +9,7 @@ use crate::context::States;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::store::{DocPut, Store};
-use crate::task::{ArgSpec, Keep, TaskFn, TaskSpec, check_name};
+use crate::task::{ArgSpec, Keep, TaskSpec, check_name};
 
 /// What `#[task]` submits at link time.
 #[doc(hidden)]
@@ -106,9 +106,9 @@ impl Registry {
     }
 
     /// The name that a task function bears here.
-    pub(crate) fn name_of<F: TaskFn>(&self) -> &str {
-        let renamed = self.renamed.iter().find(|(spec, _)| std::ptr::eq(*spec, F::spec()));
-        renamed.map_or(F::NAME, |(_, name)| name)
+    pub(crate) fn name_of(&self, spec: &'static TaskSpec) -> &str {
+        let renamed = self.renamed.iter().find(|(renamed, _)| std::ptr::eq(*renamed, spec));
+        renamed.map_or(spec.name, |(_, name)| name)
     }
 
     /// Every queue that a task function names, and the default one.

@@ -448,10 +448,12 @@ pub enum Hint {
         /// Whether it ended.
         ended: bool,
     },
-    /// A queue has a ready task.
+    /// A queue has a ready task, or will have one sooner than any other.
     Ready {
         /// The queue.
         queue: String,
+        /// The name of the task function.
+        name: String,
     },
     /// A running task is to be cancelled.
     Cancel {

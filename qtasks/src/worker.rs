@@ -114,7 +114,7 @@ impl Worker {
         let pair =
             |queue: &String, name: &str| Offer { queue: queue.clone(), name: name.to_owned(), allowance: u32::MAX };
         offers.all = offers.queues.iter().flat_map(|q| names.iter().map(|n| pair(q, n))).collect();
-        self.interest.serve(offers.queues.iter().cloned());
+        self.interest.serve(offers.all.iter().map(|o| (o.queue.clone(), o.name.clone())));
         drop(offers);
         self.look.notify_one();
     }

@@ -20,7 +20,8 @@ pub struct Interest {
 struct Wanted {
     /// How many watch each.
     tasks: HashMap<TaskId, usize>,
-    queues: HashSet<String>,
+    /// By queue: the names of task functions.
+    queues: HashMap<String, HashSet<String>>,
 }
 
 impl Interest {
@@ -47,9 +48,13 @@ impl Interest {
         self.changed.notify_waiters();
     }
 
-    /// The queues that the process serves.
-    pub fn serve(&self, queues: impl IntoIterator<Item = String>) {
-        self.wanted().queues = queues.into_iter().collect();
+    /// The pairs of queue and name that the process serves.
+    pub fn serve(&self, pairs: impl IntoIterator<Item = (String, String)>) {
+        let mut queues: HashMap<String, HashSet<String>> = HashMap::new();
+        for (queue, name) in pairs {
+            queues.entry(queue).or_default().insert(name);
+        }
+        self.wanted().queues = queues;
         self.changed.notify_waiters();
     }
 
@@ -73,10 +78,10 @@ impl Interest {
         self.idle.store(false, Ordering::SeqCst);
     }
 
-    /// Whether the worker rests and serves the queue; if so it rests no more, and is to be told.
-    pub fn wake(&self, queue: &str) -> bool {
+    /// Whether the worker rests and serves the pair; if so it rests no more, and is to be told.
+    pub fn wake(&self, queue: &str, name: &str) -> bool {
         self.idle.load(Ordering::SeqCst)
-            && self.wanted().queues.contains(queue)
+            && self.wanted().queues.get(queue).is_some_and(|names| names.contains(name))
             && self.idle.swap(false, Ordering::SeqCst)
     }
 

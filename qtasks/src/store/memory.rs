@@ -321,7 +321,7 @@ impl State {
                 self.delayed.insert((row.due, id));
                 // Whoever rests is to rest no longer than that.
                 if self.delayed.first().is_some_and(|(_, first)| *first == id) {
-                    hints.push(Hint::Ready { queue: record.queue.clone() });
+                    hints.push(Hint::Ready { queue: record.queue.clone(), name: record.name.clone() });
                 }
             }
             Status::Queued => {
@@ -334,9 +334,10 @@ impl State {
                     names.insert(record.name.clone(), BTreeSet::new());
                 }
                 names.get_mut(&record.name).expect("just put there").insert(place);
-                let known = |h: &Hint| matches!(h, Hint::Ready { queue } if *queue == record.queue);
-                if !hints.iter().any(known) {
-                    hints.push(Hint::Ready { queue: record.queue.clone() });
+                let known = |h: &Hint| matches!(h, Hint::Ready { queue, name } if *queue == record.queue && *name == record.name);
+                // Of many added at once the last hint is most often the same.
+                if !hints.last().is_some_and(known) {
+                    hints.push(Hint::Ready { queue: record.queue.clone(), name: record.name.clone() });
                 }
             }
             Status::Running => {
@@ -486,13 +487,12 @@ impl State {
 
     /// Another worker may have room for what this one left.
     fn hint_ready(&self, claim: &Claim, hints: &mut Vec<Hint>) {
-        let left = |queue: &String, name: &String| {
-            self.ready.get(queue).and_then(|n| n.get(name)).is_some_and(|places| !places.is_empty())
+        let left = |offer: &&super::Offer| {
+            let names = self.ready.get(&offer.queue);
+            names.and_then(|n| n.get(&offer.name)).is_some_and(|places| !places.is_empty())
         };
-        let mut queues: Vec<&String> =
-            claim.offers.iter().filter(|o| left(&o.queue, &o.name)).map(|o| &o.queue).collect();
-        queues.dedup();
-        hints.extend(queues.into_iter().map(|queue| Hint::Ready { queue: queue.clone() }));
+        let ready = |o: &super::Offer| Hint::Ready { queue: o.queue.clone(), name: o.name.clone() };
+        hints.extend(claim.offers.iter().filter(left).map(ready));
     }
 
     fn next_due(&self, now: u64) -> Option<Duration> {

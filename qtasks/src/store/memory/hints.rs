@@ -57,8 +57,8 @@ impl Listeners {
                 Hint::Moved { id, .. } => {
                     listeners.retain(|l| !l.interest.has_task(*id) || l.send(hint.clone()));
                 }
-                Hint::Ready { queue } => {
-                    while let Some(i) = listeners.iter().position(|l| l.interest.wake(queue)) {
+                Hint::Ready { queue, name } => {
+                    while let Some(i) = listeners.iter().position(|l| l.interest.wake(queue, name)) {
                         let listener = listeners.remove(i);
                         if listener.send(hint.clone()) {
                             // Another one comes first the next time.
