@@ -226,7 +226,9 @@ impl ArgsWriter {
     /// A call without arguments, so far.
     #[expect(clippy::new_without_default, reason = "only generated code makes one")]
     pub fn new() -> Self {
-        ArgsWriter { text: vec![b'{'], error: None }
+        let mut text = Vec::with_capacity(64);
+        text.push(b'{');
+        ArgsWriter { text, error: None }
     }
 
     fn write<T: Serialize>(&mut self, name: &'static str, value: &T) {

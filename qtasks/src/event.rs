@@ -3,6 +3,7 @@
 //! Invariant: an event is encoded once, by whoever makes it. From there to the last reader its bytes are shared, not
 //! copied and not parsed: a [`Draft`] becomes an [`EventBatch`] when a store stamps it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -161,8 +162,8 @@ pub(crate) struct DraftBuilder {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StartedData {
-    worker: String,
+struct StartedData<'a> {
+    worker: Cow<'a, str>,
 }
 #[derive(Serialize, Deserialize)]
 struct EventData {
@@ -209,7 +210,9 @@ impl DraftBuilder {
     }
 
     pub(crate) fn started(&mut self, index: u64, worker: &str) {
-        self.push_json(EventCode::Started, index, &StartedData { worker: worker.to_owned() });
+        // Room for this one and a short second one.
+        self.bytes.reserve(worker.len() + 64);
+        self.push_json(EventCode::Started, index, &StartedData { worker: worker.into() });
     }
 
     /// A yield, its value as JSON text.
@@ -471,7 +474,7 @@ impl EventRef<'_> {
         let index = self.index;
         let kind = match self.code {
             EventCode::Started => {
-                EventKind::Started { worker: self.read(|d: StartedData| d.worker).unwrap_or_default() }
+                EventKind::Started { worker: self.read(|d: StartedData<'_>| d.worker.into_owned()).unwrap_or_default() }
             }
             EventCode::Yield => EventKind::Yield { index, hash: self.hash, value: self.json() },
             EventCode::Event => {

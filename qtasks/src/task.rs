@@ -15,6 +15,7 @@ use crate::json::Json;
 
 mod failure;
 pub(crate) mod function;
+pub(crate) mod ids;
 mod spec;
 pub(crate) mod time;
 

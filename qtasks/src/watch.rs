@@ -7,7 +7,7 @@
 
 mod stream;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::app::closed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventBatch, EventCode};
 use crate::store::{Hint, Hints, Interest, Read, Slice, Store, What};
+use crate::task::ids::IdMap;
 use crate::task::{Rewind, TaskId, TaskRecord};
 use crate::worker::Worker;
 
@@ -43,9 +44,9 @@ const LOOK: usize = 1000;
 pub(crate) struct Hub {
     store: Arc<dyn Store>,
     interest: Arc<Interest>,
-    tails: Mutex<HashMap<TaskId, Weak<Tail>>>,
+    tails: Mutex<IdMap<Weak<Tail>>>,
     /// Who waits for the end of which task.
-    waiting: Mutex<HashMap<TaskId, Vec<oneshot::Sender<()>>>>,
+    waiting: Mutex<IdMap<Vec<oneshot::Sender<()>>>>,
     worker: OnceLock<Weak<Worker>>,
     /// The store takes time to answer.
     waits: AtomicBool,

@@ -9,7 +9,7 @@ mod run;
 mod sink;
 mod threads;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use crate::error::Result;
 use crate::registry::Registry;
 use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Offer, Store};
 use crate::task::TaskId;
+use crate::task::ids::IdMap;
 use appender::{Appender, Job};
 use sink::{Limits, Sink, Stop};
 
@@ -37,7 +38,7 @@ pub(crate) struct Worker {
     interest: Arc<Interest>,
     appender: Arc<Appender>,
     runtime: tokio::runtime::Handle,
-    running: Mutex<HashMap<TaskId, Arc<Sink>>>,
+    running: Mutex<IdMap<Arc<Sink>>>,
     offers: Mutex<Offers>,
     /// A slot came free, or a task may be ready.
     look: Notify,
@@ -90,7 +91,7 @@ impl Worker {
         (Arc::new(worker), appender, jobs)
     }
 
-    fn running_map(&self) -> MutexGuard<'_, HashMap<TaskId, Arc<Sink>>> {
+    fn running_map(&self) -> MutexGuard<'_, IdMap<Arc<Sink>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

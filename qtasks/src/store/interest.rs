@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::task::TaskId;
+use crate::task::ids::IdMap;
 
 /// What one process wants hints about: tasks that it watches, queues that its worker serves. Changed at any time.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub struct Interest {
 #[derive(Debug, Default)]
 struct Wanted {
     /// How many watch each.
-    tasks: HashMap<TaskId, usize>,
+    tasks: IdMap<usize>,
     /// By queue: the names of task functions.
     queues: HashMap<String, HashSet<String>>,
 }

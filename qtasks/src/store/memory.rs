@@ -4,7 +4,7 @@
 //! readers share; small ones are merged, so that a slow task costs no more memory than a fast one.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Draft, EventBatch, EventCode, is_void};
 use crate::json::Json;
 use crate::retry::RetryPolicy;
+use crate::task::ids::{IdMap, IdSet};
 use crate::task::time::{from_ms, to_ms};
 use crate::task::{FailureKind, Rewind, Status, TaskFailure, TaskId, TaskRecord};
 
@@ -49,7 +50,7 @@ static NAMED: LazyLock<Mutex<HashMap<String, Weak<MemoryStore>>>> = LazyLock::ne
 #[derive(Default)]
 struct State {
     /// Boxed: a map that grows moves what it holds.
-    rows: HashMap<TaskId, Box<Row>>,
+    rows: IdMap<Box<Row>>,
     /// By *n*: the order of adding.
     order: BTreeMap<u64, TaskId>,
     next_n: u64,
@@ -57,7 +58,7 @@ struct State {
     ready: HashMap<String, HashMap<String, BTreeSet<Place>>>,
     delayed: BTreeSet<(u64, TaskId)>,
     expiring: BTreeSet<(u64, TaskId)>,
-    running: HashSet<TaskId>,
+    running: IdSet,
     /// Ended, with their logs, by when.
     ended: BTreeSet<(u64, TaskId)>,
     ended_bytes: u64,
@@ -326,14 +327,13 @@ impl State {
             }
             Status::Queued => {
                 let place = (record.priority, row.due, row.n, id);
-                if !self.ready.contains_key(&record.queue) {
-                    self.ready.insert(record.queue.clone(), HashMap::new());
+                match self.ready.get_mut(&record.queue).and_then(|names| names.get_mut(&record.name)) {
+                    Some(places) => drop(places.insert(place)),
+                    None => {
+                        let names = self.ready.entry(record.queue.clone()).or_default();
+                        names.insert(record.name.clone(), BTreeSet::from([place]));
+                    }
                 }
-                let names = self.ready.get_mut(&record.queue).expect("just put there");
-                if !names.contains_key(&record.name) {
-                    names.insert(record.name.clone(), BTreeSet::new());
-                }
-                names.get_mut(&record.name).expect("just put there").insert(place);
                 let known = |h: &Hint| matches!(h, Hint::Ready { queue, name } if *queue == record.queue && *name == record.name);
                 // Of many added at once the last hint is most often the same.
                 if !hints.last().is_some_and(known) {
