@@ -23,6 +23,8 @@ use crate::task::{Rewind, Status, TaskId, TaskRecord};
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod interest;
+mod life;
+mod listeners;
 pub mod memory;
 
 pub use interest::Interest;
@@ -528,6 +530,20 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
 pub(crate) fn not_found(id: TaskId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no task {id}"))
 }
+
+fn key_was_used(key: &str) -> Error {
+    let message = format!("the idempotency key {key:?} was used for another task or other arguments");
+    Error::new(ErrorKind::Conflict, message)
+}
+
+/// The number that the tasks of a page come before.
+fn cursor(list: &List) -> Result<u64> {
+    let parse = |c: &String| c.parse().map_err(|_| Error::invalid(format!("{c:?} is not a cursor of this list")));
+    list.cursor.as_ref().map_or(Ok(u64::MAX), parse)
+}
+
+/// Ended tasks keep their logs for so long, however many there are: who waits for one must be able to read it.
+const KEPT_MS: u64 = 10_000;
 
 pub(crate) fn gone(id: TaskId, tail: u64) -> Error {
     let message = format!("the log of task {id} is gone: retention has taken its {tail} events");

@@ -10,31 +10,22 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::sync::mpsc;
-
 use super::{
-    Added, Answer, Append, Appended, Cancelled, Claim, Claimed, ClaimedTask, Doc, DocPut, Due, Extended, Hint, Hints,
-    Interest, Lease, List, Listed, NewTask, Outcome, Prune, Pruned, Read, Slice, Stats, Store, Sweep, Swept,
+    Added, Answer, Append, Appended, Cancelled, Claim, Claimed, ClaimedTask, Doc, DocPut, Extended, Hint, Hints,
+    Interest, Lease, List, Listed, NewTask, Prune, Pruned, Read, Slice, Stats, Store, Sweep, Swept,
 };
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Draft, EventBatch, EventCode, is_void};
+use crate::error::Result;
+use crate::event::{EventBatch, EventCode, is_void};
 use crate::json::Json;
 use crate::retry::RetryPolicy;
 use crate::task::ids::{IdMap, IdSet};
-use crate::task::time::{from_ms, to_ms};
-use crate::task::{FailureKind, Rewind, Status, TaskFailure, TaskId, TaskRecord};
+use crate::task::{Status, TaskId, TaskRecord};
 
-mod hints;
 mod log;
 
-use hints::Listeners;
-
-/// How many hints wait for one process; when more would, it is told to look at everything.
-const HINTS_MAX: usize = 1024;
-
-/// Ended tasks keep their logs for so long, however many there are: who waits for one must be able to read it.
-const KEPT_MS: u64 = 10_000;
+use super::life::{Change, Fixed, Life, ms};
+use super::listeners::Listeners;
 
 /// Tasks and logs in the memory of this process.
 pub struct MemoryStore {
@@ -79,14 +70,18 @@ type Place = (i16, u64, u64, TaskId);
 
 struct Row {
     n: u64,
-    record: TaskRecord,
-    due: u64,
+    created: u64,
+    id: TaskId,
+    name: String,
+    queue: String,
+    priority: i16,
+    args: Json,
+    tags: Vec<String>,
+    retry_of: Option<TaskId>,
+    parent: Option<TaskId>,
+    life: Life,
     log: Vec<EventBatch>,
-    bytes: u64,
-    /// Epoch, tail before, number of events: what a repeated append is known by.
-    last_append: Option<(u64, u64, usize)>,
     checkpoint: Option<Json>,
-    lease_until: u64,
     unique: Option<String>,
     idempotency_key: Option<String>,
     retry: Option<RetryPolicy>,
@@ -105,10 +100,6 @@ impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore").field("tasks", &self.state().rows.len()).finish_non_exhaustive()
     }
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl MemoryStore {
@@ -184,7 +175,7 @@ impl Store for MemoryStore {
     }
 
     fn extend(&self, leases: Vec<Lease>, lease: Duration) -> Answer<'_, Vec<Extended>> {
-        self.answer(|state, now, _| leases.into_iter().map(|l| state.extend(l, now + ms(lease))).collect())
+        self.answer(|state, now, _| leases.into_iter().map(|l| state.extend(l, now.saturating_add(ms(lease)))).collect())
     }
 
     fn start(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Option<Status>>> {
@@ -200,7 +191,7 @@ impl Store for MemoryStore {
     }
 
     fn get(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Option<TaskRecord>>> {
-        self.answer(|state, _, _| ids.iter().map(|id| state.rows.get(id).map(|r| r.record.clone())).collect())
+        self.answer(|state, _, _| ids.iter().map(|id| state.rows.get(id).map(|r| r.record())).collect())
     }
 
     fn list(&self, list: List) -> Answer<'_, Listed> {
@@ -211,8 +202,8 @@ impl Store for MemoryStore {
         self.answer(|state, _, _| {
             let mut stats = Stats::default();
             for row in state.rows.values() {
-                let queue = stats.queues.entry(row.record.queue.clone()).or_default();
-                *queue.entry(row.record.status).or_default() += 1;
+                let queue = stats.queues.entry(row.queue.clone()).or_default();
+                *queue.entry(row.life.status).or_default() += 1;
             }
             stats
         })
@@ -277,12 +268,11 @@ impl State {
         for new in &batch {
             let Some(key) = new.idempotency_key.as_deref() else { continue };
             let same = match self.idempotency.get(key).and_then(|id| self.rows.get(id)) {
-                Some(row) => row.record.id == new.id || (row.record.name == new.name && row.record.args == new.args),
+                Some(row) => row.id == new.id || (row.name == new.name && row.args == new.args),
                 None => first.insert(key, new).is_none_or(|f| f.name == new.name && f.args == new.args),
             };
             if !same {
-                let message = format!("the idempotency key {key:?} was used for another task or other arguments");
-                return Err(Error::new(ErrorKind::Conflict, message));
+                return Err(super::key_was_used(key));
             }
         }
         Ok(batch.into_iter().map(|new| self.add_one(new, now, hints)).collect())
@@ -304,8 +294,8 @@ impl State {
             self.idempotency.insert(key.clone(), id);
         }
         let row = Box::new(Row::new(new, n, now));
-        if let Some(at) = row.record.expires_at {
-            self.expiring.insert((to_ms(at), id));
+        if let Some(at) = row.life.expires {
+            self.expiring.insert((at, id));
         }
         self.order.insert(n, id);
         self.rows.insert(id, row);
@@ -316,56 +306,60 @@ impl State {
     /// Puts a task where its status belongs.
     fn enlist(&mut self, id: TaskId, hints: &mut Vec<Hint>) {
         let Some(row) = self.rows.get(&id) else { return };
-        let record = &row.record;
-        match record.status {
+        match row.life.status {
             Status::Delayed => {
-                self.delayed.insert((row.due, id));
+                self.delayed.insert((row.life.due, id));
                 // Whoever rests is to rest no longer than that.
                 if self.delayed.first().is_some_and(|(_, first)| *first == id) {
-                    hints.push(Hint::Ready { queue: record.queue.clone(), name: record.name.clone() });
+                    hints.push(Hint::Ready { queue: row.queue.clone(), name: row.name.clone() });
                 }
             }
             Status::Queued => {
-                let place = (record.priority, row.due, row.n, id);
-                match self.ready.get_mut(&record.queue).and_then(|names| names.get_mut(&record.name)) {
+                let place = (row.priority, row.life.due, row.n, id);
+                match self.ready.get_mut(&row.queue).and_then(|names| names.get_mut(&row.name)) {
                     Some(places) => drop(places.insert(place)),
                     None => {
-                        let names = self.ready.entry(record.queue.clone()).or_default();
-                        names.insert(record.name.clone(), BTreeSet::from([place]));
+                        let names = self.ready.entry(row.queue.clone()).or_default();
+                        names.insert(row.name.clone(), BTreeSet::from([place]));
                     }
                 }
-                let known = |h: &Hint| matches!(h, Hint::Ready { queue, name } if *queue == record.queue && *name == record.name);
+                let known =
+                    |h: &Hint| matches!(h, Hint::Ready { queue, name } if *queue == row.queue && *name == row.name);
                 // Of many added at once the last hint is most often the same.
                 if !hints.last().is_some_and(known) {
-                    hints.push(Hint::Ready { queue: record.queue.clone(), name: record.name.clone() });
+                    hints.push(Hint::Ready { queue: row.queue.clone(), name: row.name.clone() });
                 }
             }
             Status::Running => {
                 self.running.insert(id);
             }
             Status::Completed | Status::Failed | Status::Cancelled => {
-                let at = record.completed_at.map_or(0, to_ms);
-                self.ended.insert((at, id));
-                self.ended_bytes += row.bytes;
+                self.ended.insert((row.life.ended.unwrap_or(0), id));
+                self.ended_bytes += row.life.bytes;
                 if let Some(key) = &row.unique {
-                    self.unique.remove(&(record.name.clone(), key.clone()));
+                    self.unique.remove(&(row.name.clone(), key.clone()));
                 }
             }
             Status::Held => {}
         }
+        // Once started, or ended, it can't expire any more.
+        if let Some(at) = row.life.expires
+            && (row.life.status.is_ended() || row.life.attempt > 0)
+        {
+            self.expiring.remove(&(at, id));
+        }
     }
 
-    /// Takes a task from where its status put it.
-    fn delist(&mut self, id: TaskId) {
+    /// Takes a task from where its status, as it was, put it.
+    fn delist(&mut self, id: TaskId, status: Status, due: u64) {
         let Some(row) = self.rows.get(&id) else { return };
-        let record = &row.record;
-        match record.status {
+        match status {
             Status::Delayed => {
-                self.delayed.remove(&(row.due, id));
+                self.delayed.remove(&(due, id));
             }
             Status::Queued => {
-                if let Some(places) = self.ready.get_mut(&record.queue).and_then(|q| q.get_mut(&record.name)) {
-                    places.remove(&(record.priority, row.due, row.n, id));
+                if let Some(places) = self.ready.get_mut(&row.queue).and_then(|q| q.get_mut(&row.name)) {
+                    places.remove(&(row.priority, due, row.n, id));
                 }
             }
             Status::Running => {
@@ -373,45 +367,36 @@ impl State {
             }
             _ => {}
         }
-        // Once started, it can't expire any more; before that, only an end keeps it from expiring.
-        if row.record.status.is_ended() || row.record.attempt > 0 {
-            self.forget_expiry(id);
-        }
     }
 
-    fn forget_expiry(&mut self, id: TaskId) {
-        if let Some(at) = self.rows.get(&id).and_then(|r| r.record.expires_at) {
-            self.expiring.remove(&(to_ms(at), id));
+    /// Has something happen to a task, and puts it where that leaves it. `None` if there is no such task.
+    fn change<R>(
+        &mut self,
+        id: TaskId,
+        hints: &mut Vec<Hint>,
+        happen: impl FnOnce(&mut Life) -> (R, Change),
+    ) -> Option<(R, bool)> {
+        let row = self.rows.get_mut(&id)?;
+        let (status, due) = (row.life.status, row.life.due);
+        let (result, change) = happen(&mut row.life);
+        let changed = !matches!(change, Change::None);
+        let wrote = matches!(change, Change::Wrote(_));
+        if let Change::Wrote(batch) = change {
+            row.keep(batch);
         }
+        if wrote {
+            hints.push(Hint::Moved { id, tail: row.life.tail, ended: row.life.status.is_ended() });
+        }
+        if row.life.status != status {
+            self.delist(id, status, due);
+            self.enlist(id, hints);
+        }
+        Some((result, changed))
     }
 
-    /// Gives a task another status. Raises the epoch unless it is its owner who moves it.
-    fn become_(&mut self, id: TaskId, status: Status, now: u64, fence: bool, hints: &mut Vec<Hint>) {
-        self.delist(id);
-        let row = self.rows.get_mut(&id).expect("the caller has it");
-        debug_assert!(row.record.status.may_become(status), "{} -> {status}", row.record.status);
-        row.record.status = status;
-        row.record.updated_at = from_ms(now);
-        if fence {
-            row.record.epoch = (row.record.epoch + 1).max(now);
-        }
-        if status.is_ended() {
-            row.record.completed_at = Some(from_ms(now));
-            self.forget_expiry(id);
-        }
-        self.enlist(id, hints);
-    }
-
-    /// Adds events that are not the owner's: an end, or the loss of an attempt.
-    fn write(&mut self, id: TaskId, events: Draft, now: u64) {
-        let row = self.rows.get_mut(&id).expect("the caller has it");
-        row.store(events, now);
-    }
-
-    fn moved(&self, id: TaskId, hints: &mut Vec<Hint>) {
-        if let Some(row) = self.rows.get(&id) {
-            hints.push(Hint::Moved { id, tail: row.record.tail, ended: row.record.status.is_ended() });
-        }
+    /// The same for something that answers nothing: whether it changed the task.
+    fn move_(&mut self, id: TaskId, hints: &mut Vec<Hint>, happen: impl FnOnce(&mut Life) -> Change) -> bool {
+        self.change(id, hints, |life| ((), happen(life))).is_some_and(|((), changed)| changed)
     }
 
     fn claim(&mut self, claim: &Claim, now: u64, hints: &mut Vec<Hint>) -> Claimed {
@@ -419,10 +404,8 @@ impl State {
             && *token == claim.token
         {
             let held = |id: &&TaskId| {
-                let row = self.rows.get(*id);
-                row.is_some_and(|r| {
-                    r.record.status == Status::Running && r.record.worker.as_deref() == Some(claim.worker.as_str())
-                })
+                let life = self.rows.get(*id).map(|r| &r.life);
+                life.is_some_and(|l| l.status == Status::Running && l.worker.as_deref() == Some(&*claim.worker))
             };
             let tasks = ids.iter().filter(held).map(|id| self.rows[id].claimed()).collect();
             return Claimed { tasks, next_due: self.next_due(now) };
@@ -430,13 +413,10 @@ impl State {
         self.promote(usize::MAX, now, hints);
         let taken = self.take(claim, now);
         for id in &taken {
-            self.become_(*id, Status::Running, now, true, hints);
-            let row = self.rows.get_mut(id).expect("taken from the index");
-            row.lease_until = now.saturating_add(ms(claim.lease));
-            row.record.attempt += 1;
-            row.record.worker = Some(claim.worker.clone());
-            row.record.started_at.get_or_insert(from_ms(now));
-            self.forget_expiry(*id);
+            self.move_(*id, hints, |life| {
+                life.claim(&claim.worker, claim.lease, now);
+                Change::Moved
+            });
         }
         let tasks = taken.iter().map(|id| self.rows[id].claimed()).collect();
         if taken.len() == claim.max {
@@ -470,9 +450,7 @@ impl State {
         {
             let (line, allowance) = &mut lines[i];
             // Too late to start: `sweep` ends it.
-            let expired = self.rows[&place.3].record.expires_at.is_some_and(|at| to_ms(at) <= now)
-                && self.rows[&place.3].record.attempt == 0;
-            if !expired {
+            if !self.rows[&place.3].life.is_expired(now) {
                 taken.push(place.3);
                 *allowance -= 1;
             }
@@ -502,11 +480,7 @@ impl State {
     fn promote(&mut self, max: usize, now: u64, hints: &mut Vec<Hint>) -> usize {
         let due: Vec<TaskId> =
             self.delayed.iter().take_while(|(due, _)| *due <= now).take(max).map(|(_, id)| *id).collect();
-        for id in &due {
-            // Nobody owns a delayed task: nothing is fenced.
-            self.become_(*id, Status::Queued, now, false, hints);
-        }
-        due.len()
+        due.into_iter().filter(|id| self.move_(*id, hints, |life| life.promote(now))).count()
     }
 
     fn sweep(&mut self, sweep: Sweep, now: u64, hints: &mut Vec<Hint>) -> Swept {
@@ -519,16 +493,16 @@ impl State {
         let late: Vec<TaskId> =
             self.expiring.iter().take_while(|(at, _)| *at <= now).take(sweep.max).map(|(_, id)| *id).collect();
         for id in late {
-            self.end_cancelled(id, "expired", now, hints);
-            swept.expired += 1;
+            swept.expired += usize::from(self.move_(id, hints, |life| life.expire(now)));
         }
         if now < self.spare_until {
             return swept;
         }
-        let lost = |id: &&TaskId| self.rows[*id].lease_until <= now;
+        let lost = |id: &&TaskId| self.rows[*id].life.lease_until <= now;
         let lost: Vec<TaskId> = self.running.iter().filter(lost).take(sweep.max).copied().collect();
         for id in lost {
-            if self.lose(id, sweep.crashes_max, now, hints) == Status::Queued {
+            self.move_(id, hints, |life| life.lose(sweep.crashes_max, now));
+            if self.rows[&id].life.status == Status::Queued {
                 swept.requeued += 1;
             } else {
                 swept.ended += 1;
@@ -537,151 +511,54 @@ impl State {
         swept
     }
 
-    /// The lease of a running task is over.
-    fn lose(&mut self, id: TaskId, crashes_max: u32, now: u64, hints: &mut Vec<Hint>) -> Status {
-        let row = self.rows.get_mut(&id).expect("the caller has it");
-        if let Some(reason) = row.record.cancel_reason.clone() {
-            self.end_cancelled(id, &reason, now, hints);
-            return Status::Cancelled;
-        }
-        row.record.crashes += 1;
-        row.record.epoch = (row.record.epoch + 1).max(now);
-        let worker = row.record.worker.clone().unwrap_or_default();
-        let message = format!("the worker `{worker}` was lost");
-        let failure = TaskFailure::new(FailureKind::Lost, message).in_attempt(row.record.attempt);
-        let (at, last) = (row.record.yields, row.record.crashes > crashes_max);
-        let status = if last {
-            self.write(id, Draft::one(|d| d.failed(at, &failure)), now);
-            Status::Failed
-        } else {
-            self.write(id, Draft::one(|d| d.retry(at, &failure, Duration::ZERO)), now);
-            Status::Queued
-        };
-        self.become_(id, status, now, false, hints);
-        self.moved(id, hints);
-        status
-    }
-
-    fn end_cancelled(&mut self, id: TaskId, reason: &str, now: u64, hints: &mut Vec<Hint>) {
-        let row = self.rows.get_mut(&id).expect("the caller has it");
-        row.record.epoch = (row.record.epoch + 1).max(now);
-        let at = row.record.yields;
-        self.write(id, Draft::one(|d| d.cancelled(at, reason)), now);
-        self.become_(id, Status::Cancelled, now, false, hints);
-        self.moved(id, hints);
-    }
-
-    fn append(&mut self, append: Append, now: u64, hints: &mut Vec<Hint>) -> Appended {
-        let Append { id, epoch, after_seq, events, checkpoint, outcome } = append;
-        let Some(row) = self.rows.get_mut(&id) else { return Appended::Fenced };
-        let record = &row.record;
-        let this = (epoch, after_seq, events.len());
-        if row.last_append == Some(this) {
-            let cancel = record.cancel_reason.clone().filter(|_| record.status == Status::Running);
-            return Appended::Stored { tail: after_seq + events.len() as u64, cancel };
-        }
-        if record.epoch != epoch || record.status != Status::Running {
+    fn append(&mut self, mut append: Append, now: u64, hints: &mut Vec<Hint>) -> Appended {
+        let (id, checkpoint) = (append.id, append.checkpoint.take());
+        let Some((answer, changed)) = self.change(id, hints, |life| life.append(append, now)) else {
             return Appended::Fenced;
-        }
-        if record.tail != after_seq {
-            return Appended::Conflict { tail: record.tail };
-        }
-        let cancel = record.cancel_reason.clone();
-        let (events, outcome) = match (outcome, &cancel) {
-            (Outcome::Retry(_), Some(reason)) => {
-                (events.with_last(|index, d| d.cancelled(index, reason)), Outcome::Ended)
-            }
-            _ => (events, outcome),
         };
-        row.last_append = Some(this);
-        row.store(events, now);
-        if checkpoint.is_some() {
-            row.checkpoint = checkpoint;
+        if changed && checkpoint.is_some() {
+            self.rows.get_mut(&id).expect("it has just changed").checkpoint = checkpoint;
         }
-        let tail = row.record.tail;
-        match outcome {
-            Outcome::Running => row.record.updated_at = from_ms(now),
-            Outcome::Ended => {
-                let status = row.ended_as();
-                self.become_(id, status, now, false, hints);
-            }
-            Outcome::Retry(delay) => {
-                row.record.failures += 1;
-                row.due = now.saturating_add(ms(delay));
-                let later = row.due > now;
-                row.record.due_at = Some(from_ms(row.due));
-                let status = if later { Status::Delayed } else { Status::Queued };
-                self.become_(id, status, now, false, hints);
-            }
-        }
-        self.moved(id, hints);
-        Appended::Stored { tail, cancel }
+        answer
     }
 
     fn extend(&mut self, lease: Lease, until: u64) -> Extended {
-        match self.rows.get_mut(&lease.id) {
-            Some(row) if row.record.epoch == lease.epoch && row.record.status == Status::Running => {
-                row.lease_until = until;
-                row.record.cancel_reason.clone().map_or(Extended::Held, Extended::Cancel)
-            }
-            _ => Extended::Fenced,
-        }
+        self.rows.get_mut(&lease.id).map_or(Extended::Fenced, |row| row.life.extend(lease.epoch, until))
     }
 
     fn start(&mut self, id: TaskId, now: u64, hints: &mut Vec<Hint>) -> Option<Status> {
-        let row = self.rows.get(&id)?;
-        if row.record.status == Status::Held {
-            let status = if row.due > now { Status::Delayed } else { Status::Queued };
-            self.become_(id, status, now, true, hints);
-        }
-        self.rows.get(&id).map(|r| r.record.status)
+        self.move_(id, hints, |life| life.start(now));
+        self.rows.get(&id).map(|r| r.life.status)
     }
 
     fn cancel(&mut self, id: TaskId, reason: String, now: u64, hints: &mut Vec<Hint>) -> Result<Cancelled> {
-        let row = self.rows.get_mut(&id).ok_or_else(|| super::not_found(id))?;
-        match row.record.status {
-            status if status.is_ended() => Ok(Cancelled::Ended(status)),
-            Status::Running => {
-                row.record.cancel_reason.get_or_insert(reason);
-                hints.push(Hint::Cancel { id });
-                Ok(Cancelled::Asked)
-            }
-            _ => {
-                self.end_cancelled(id, &reason, now, hints);
-                Ok(Cancelled::Done)
-            }
+        let cancelled = self.change(id, hints, |life| life.cancel(reason, now));
+        let (cancelled, _) = cancelled.ok_or_else(|| super::not_found(id))?;
+        if cancelled == Cancelled::Asked {
+            hints.push(Hint::Cancel { id });
         }
+        Ok(cancelled)
     }
 
     fn release(&mut self, lease: Lease, now: u64, hints: &mut Vec<Hint>) {
-        let Some(row) = self.rows.get(&lease.id) else { return };
-        if row.record.epoch != lease.epoch || row.record.status != Status::Running {
-            return;
-        }
-        match row.record.cancel_reason.clone() {
-            Some(reason) => self.end_cancelled(lease.id, &reason, now, hints),
-            None => self.become_(lease.id, Status::Queued, now, true, hints),
-        }
+        self.move_(lease.id, hints, |life| life.release(lease.epoch, now));
     }
 
     fn list(&self, list: &List) -> Result<Listed> {
-        let before = match &list.cursor {
-            None => u64::MAX,
-            Some(c) => c.parse().map_err(|_| Error::invalid(format!("{c:?} is not a cursor of this list")))?,
-        };
-        let matches = |r: &TaskRecord| {
-            (list.status.is_empty() || list.status.contains(&r.status))
+        let before = super::cursor(list)?;
+        let matches = |r: &Row| {
+            (list.status.is_empty() || list.status.contains(&r.life.status))
                 && list.name.as_ref().is_none_or(|n| *n == r.name)
                 && list.queue.as_ref().is_none_or(|q| *q == r.queue)
                 && list.tag.as_ref().is_none_or(|t| r.tags.contains(t))
                 && list.parent.is_none_or(|p| r.parent == Some(p))
         };
-        let rows = self.order.range(..before).rev().map(|(n, id)| (*n, &self.rows[id].record));
+        let rows = self.order.range(..before).rev().map(|(n, id)| (*n, &self.rows[id]));
         let mut found: Vec<_> = rows.filter(|(_, r)| matches(r)).take(list.limit.saturating_add(1)).collect();
         let more = found.len() > list.limit;
         found.truncate(list.limit);
         let next = found.last().filter(|_| more).map(|(n, _)| n.to_string());
-        Ok(Listed { tasks: found.into_iter().map(|(_, r)| r.clone()).collect(), next })
+        Ok(Listed { tasks: found.into_iter().map(|(_, r)| r.record()).collect(), next })
     }
 
     fn prune(&mut self, prune: Prune, now: u64, hints: &mut Vec<Hint>) -> Pruned {
@@ -692,15 +569,15 @@ impl State {
         {
             let many = prune.ended_max.is_some_and(|max| self.ended.len() as u64 > max)
                 || prune.bytes_max.is_some_and(|max| self.ended_bytes > max);
-            if !(at <= old || (many && at.saturating_add(KEPT_MS) <= now)) {
+            if !(at <= old || (many && at.saturating_add(super::KEPT_MS) <= now)) {
                 break;
             }
             self.ended.remove(&(at, id));
             let row = self.rows.get_mut(&id).expect("an ended task");
-            self.ended_bytes -= row.bytes;
+            self.ended_bytes -= row.life.bytes;
             row.strip();
+            hints.push(Hint::Moved { id, tail: row.life.tail, ended: true });
             self.bare.insert((now, id));
-            self.moved(id, hints);
             pruned.logs += 1;
         }
         while pruned.rows < prune.max

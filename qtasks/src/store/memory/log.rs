@@ -8,54 +8,20 @@ const SMALL: usize = 64;
 impl Row {
     /// A task that has just been added as number `n`.
     pub(super) fn new(new: NewTask, n: u64, now: u64) -> Self {
-        let due = match new.due {
-            Due::Now => now,
-            Due::In(wait) => now.saturating_add(ms(wait)),
-            Due::At(at) => to_ms(at),
-        };
-        let later = (due > now).then(|| from_ms(due));
-        let record = TaskRecord {
+        Row {
+            n,
+            created: now,
+            life: Life::new(&new, now),
             id: new.id,
             name: new.name,
             queue: new.queue,
             priority: new.priority,
             args: new.args,
             tags: new.tags,
-            status: match later {
-                _ if new.held => Status::Held,
-                Some(_) => Status::Delayed,
-                None => Status::Queued,
-            },
-            created_at: from_ms(now),
-            updated_at: from_ms(now),
-            started_at: None,
-            completed_at: None,
-            attempt: 0,
-            epoch: 0,
-            failures: 0,
-            crashes: 0,
-            worker: None,
-            yields: 0,
-            tail: 0,
-            rewinds: Vec::new(),
-            final_value: None,
-            error: None,
-            cancel_reason: None,
             retry_of: new.retry_of,
-            due_at: later,
-            expires_at: new.expires.map(|e| from_ms(now.saturating_add(ms(e)))),
             parent: new.parent,
-            yields_high: 0,
-        };
-        Row {
-            n,
-            record,
-            due,
             log: Vec::new(),
-            bytes: 0,
-            last_append: None,
             checkpoint: None,
-            lease_until: 0,
             unique: new.unique,
             idempotency_key: new.idempotency_key,
             retry: new.retry,
@@ -64,44 +30,23 @@ impl Row {
         }
     }
 
-    /// Adds events to the log, and to what the record says of it.
-    pub(super) fn store(&mut self, events: Draft, now: u64) {
-        let record = &mut self.record;
-        let stamp = crate::event::Stamp {
-            seq: record.tail + 1,
-            epoch: record.epoch,
-            attempt: record.attempt,
-            at: from_ms(now),
-        };
-        self.bytes += events.bytes() as u64;
-        let batch = events.stamp(stamp);
-        for event in batch.iter() {
-            match event.code {
-                EventCode::Yield => {
-                    record.yields = event.index + 1;
-                    if record.yields > record.yields_high {
-                        record.yields_high = record.yields;
-                        record.crashes = 0;
-                    }
-                }
-                EventCode::Rewind => {
-                    record.yields = event.index;
-                    record.rewinds.push(Rewind { seq: event.seq, to: event.index });
-                }
-                EventCode::Completed => {
-                    record.final_value = (!event.data.is_empty()).then(|| event.json());
-                    record.cancel_reason = None;
-                }
-                EventCode::Failed => {
-                    record.error = event.failure();
-                    record.cancel_reason = None;
-                }
-                EventCode::Cancelled => record.cancel_reason = event.reason(),
-                _ => {}
-            }
-        }
-        record.tail = batch.end_seq() - 1;
-        record.updated_at = from_ms(now);
+    /// The task for those outside.
+    pub(super) fn record(&self) -> TaskRecord {
+        self.life.record(Fixed {
+            id: self.id,
+            name: self.name.clone(),
+            queue: self.queue.clone(),
+            priority: self.priority,
+            args: self.args.clone(),
+            tags: self.tags.clone(),
+            created: self.created,
+            retry_of: self.retry_of,
+            parent: self.parent,
+        })
+    }
+
+    /// Adds events to the log.
+    pub(super) fn keep(&mut self, batch: EventBatch) {
         self.log.push(batch);
         self.merge();
     }
@@ -119,29 +64,16 @@ impl Row {
         }
     }
 
-    /// The status that the last event gives.
-    pub(super) fn ended_as(&self) -> Status {
-        let last = self.log.last().and_then(|b| b.iter().next_back()).map(|e| e.code);
-        match last {
-            Some(EventCode::Failed) => Status::Failed,
-            Some(EventCode::Cancelled) => Status::Cancelled,
-            last => {
-                debug_assert_eq!(last, Some(EventCode::Completed), "an outcome without its event");
-                Status::Completed
-            }
-        }
-    }
-
     /// What its next attempt needs to know.
     pub(super) fn claimed(&self) -> ClaimedTask {
-        let wanted = self.record.yields.checked_sub(1);
+        let wanted = self.life.yields.checked_sub(1);
         let holds = |e: &crate::event::EventRef<'_>| {
-            e.code == EventCode::Yield && Some(e.index) == wanted && !is_void(e, &self.record.rewinds)
+            e.code == EventCode::Yield && Some(e.index) == wanted && !is_void(e, &self.life.rewinds)
         };
         let last = wanted.and_then(|_| self.log.iter().rev().find_map(|b| b.iter().rev().find(holds)));
         ClaimedTask {
-            record: self.record.clone(),
-            bytes: self.bytes,
+            record: self.record(),
+            bytes: self.life.bytes,
             last_yield: last.map(|e| e.json()),
             checkpoint: self.checkpoint.clone(),
             retry: self.retry,
@@ -152,10 +84,10 @@ impl Row {
     /// Retention: what is left is the bare row.
     pub(super) fn strip(&mut self) {
         self.log = Vec::new();
-        self.bytes = 0;
         self.checkpoint = None;
-        self.record.args = Json::null();
-        self.record.final_value = None;
+        self.args = Json::null();
+        self.life.bytes = 0;
+        self.life.final_value = None;
         self.bare = true;
     }
 }
@@ -163,7 +95,7 @@ impl Row {
 impl State {
     pub(super) fn read(&self, read: Read) -> Result<Slice> {
         let row = self.rows.get(&read.id).ok_or_else(|| super::super::not_found(read.id))?;
-        let record = &row.record;
+        let record = &row.life;
         if row.bare {
             return Err(super::super::gone(read.id, record.tail));
         }

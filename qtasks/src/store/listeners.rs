@@ -1,10 +1,15 @@
-//! Who listens, and how hints reach them.
+//! Who listens in this process, and how hints reach them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt as _, stream};
+use tokio::sync::mpsc;
 
-use super::*;
+use super::{Hint, Hints, Interest};
+
+/// How many hints wait for one listener; when more would, it is told to look at everything.
+const HINTS_MAX: usize = 1024;
 
 /// The processes, or apps of this one, that listen.
 #[derive(Default)]
