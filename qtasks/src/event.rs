@@ -367,6 +367,12 @@ impl EventBatch {
         self.stamp.seq + u64::from(self.range.end)
     }
 
+    /// What the store added, of the whole body.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
     /// How many events there are.
     pub fn len(&self) -> usize {
         self.range.len()
@@ -514,12 +520,17 @@ fn unread() -> TaskFailure {
 /// Whether a yield or a custom event no longer holds. Other events always do.
 #[inline]
 pub fn is_void(event: &EventRef<'_>, rewinds: &[Rewind]) -> bool {
+    voided(event.code, event.seq, event.index, rewinds)
+}
+
+#[inline]
+fn voided(code: EventCode, seq: u64, index: u64, rewinds: &[Rewind]) -> bool {
     !rewinds.is_empty()
         && rewinds.iter().any(|r| {
-            r.seq > event.seq
-                && match event.code {
-                    EventCode::Yield => r.to <= event.index,
-                    EventCode::Event | EventCode::Log => r.to < event.index,
+            r.seq > seq
+                && match code {
+                    EventCode::Yield => r.to <= index,
+                    EventCode::Event | EventCode::Log => r.to < index,
                     _ => false,
                 }
         })
@@ -596,5 +607,7 @@ impl<'de> Deserialize<'de> for EventBatch {
     }
 }
 
+#[cfg(feature = "sqlite")]
+pub(crate) mod packed;
 #[cfg(test)]
 mod tests;

@@ -26,9 +26,13 @@ mod interest;
 mod life;
 mod listeners;
 pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 pub use interest::Interest;
 pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
 
 /// The answer of a store, when it comes.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T>>;
@@ -514,7 +518,8 @@ pub struct DocPut {
 
 /// Opens the store of a URL with the clock of this process.
 ///
-/// `memory:` is a new store each time, `memory:NAME` one for all of the process that open it.
+/// `memory:` is a new store each time, `memory:NAME` one for all of the process that open it. `sqlite:PATH` (feature
+/// `sqlite`, on by default) is a file: see [`sqlite`](crate::store::sqlite).
 ///
 /// # Errors
 /// [`Invalid`](ErrorKind::Invalid) for a URL of no store that is built in.
@@ -523,7 +528,22 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     match scheme {
         "memory" => Ok(MemoryStore::named(rest)),
         "" => Err(Error::invalid("no store: give a URL such as `memory:`, or set QTASKS_URL")),
-        _ => Err(Error::invalid(format!("`{url}` is the URL of no store that is built in; there is `memory:`"))),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => SqliteStore::open(rest),
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(Error::invalid("`sqlite:` needs the feature `sqlite` of qtasks, which is off here")),
+        _ => {
+            let known = "there are `memory:` and `sqlite:PATH`";
+            Err(Error::invalid(format!("`{}` is the URL of no store that is built in; {known}", shown(url))))
+        }
+    }
+}
+
+/// A URL as it may be shown: without a password.
+fn shown(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => url.to_owned(),
     }
 }
 

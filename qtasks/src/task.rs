@@ -37,6 +37,17 @@ impl TaskId {
         TaskId(Uuid::now_v7())
     }
 
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id of 16 bytes.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Uuid::from_slice(bytes).ok().map(TaskId)
+    }
+
     /// The id as the UUID that it is.
     pub fn as_uuid(&self) -> &Uuid {
         &self.0

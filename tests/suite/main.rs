@@ -10,6 +10,9 @@ mod stores;
 mod tidy;
 mod watchers;
 
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use qtasks::{Event, EventKind, Qtasks, TaskFailure, TaskFn, TaskSpec, WaitError};
@@ -43,6 +46,23 @@ fn kinds(log: &[Event]) -> String {
         _ => "another",
     };
     log.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// A new folder for the files of one test. Those of runs that are over go with the next run.
+fn scratch() -> PathBuf {
+    static OURS: LazyLock<PathBuf> = LazyLock::new(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("suite");
+        for old in std::fs::read_dir(&all).into_iter().flatten().flatten() {
+            if !Path::new("/proc").join(old.file_name()).exists() {
+                let _ = std::fs::remove_dir_all(old.path());
+            }
+        }
+        all.join(std::process::id().to_string())
+    });
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let folder = OURS.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// Waits until something is so, which no event tells.

@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use super::{
     Added, Answer, Append, Appended, Cancelled, Claim, Claimed, ClaimedTask, Doc, DocPut, Extended, Hint, Hints,
     Interest, Lease, List, Listed, NewTask, Prune, Pruned, Read, Slice, Stats, Store, Sweep, Swept,
@@ -21,6 +20,7 @@ use crate::json::Json;
 use crate::retry::RetryPolicy;
 use crate::task::ids::{IdMap, IdSet};
 use crate::task::{Status, TaskId, TaskRecord};
+use futures::FutureExt as _;
 
 mod log;
 
@@ -175,7 +175,9 @@ impl Store for MemoryStore {
     }
 
     fn extend(&self, leases: Vec<Lease>, lease: Duration) -> Answer<'_, Vec<Extended>> {
-        self.answer(|state, now, _| leases.into_iter().map(|l| state.extend(l, now.saturating_add(ms(lease)))).collect())
+        self.answer(|state, now, _| {
+            leases.into_iter().map(|l| state.extend(l, now.saturating_add(ms(lease)))).collect()
+        })
     }
 
     fn start(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Option<Status>>> {

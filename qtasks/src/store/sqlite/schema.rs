@@ -1,0 +1,231 @@
+//! Tables, and connections to them.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::Durability;
+use crate::error::{Error, ErrorKind, Result};
+
+/// "qtsk": what kind of SQLite file it is.
+const APPLICATION_ID: i32 = 0x7174_736b;
+
+/// Before this version two connections that write could damage a database whose WAL is reset
+/// (<https://sqlite.org/wal.html#walresetbug>).
+const VERSION_MIN: i32 = 3_051_003;
+
+/// Each takes the schema one version further.
+const MIGRATIONS: [&str; 1] = [V1];
+
+/// `task` holds what every append touches; what is large or rare is elsewhere. A log row is one append: the heads of
+/// its events and their data apart, so that hashes are read without the values.
+const V1: &str = "
+CREATE TABLE state (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    next_n INTEGER NOT NULL,
+    ended_tasks INTEGER NOT NULL,
+    ended_bytes INTEGER NOT NULL,
+    swept_at INTEGER,
+    spare_until INTEGER NOT NULL
+) STRICT;
+INSERT INTO state VALUES (1, 1, 0, 0, NULL, 0);
+
+CREATE TABLE pair (
+    pair INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    name TEXT NOT NULL,
+    UNIQUE (queue, name)
+) STRICT;
+
+CREATE TABLE task (
+    n INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    pair INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    due_at INTEGER,
+    expires INTEGER,
+    updated INTEGER NOT NULL,
+    started INTEGER,
+    ended INTEGER,
+    attempt INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    worker TEXT,
+    yields INTEGER NOT NULL,
+    yields_high INTEGER NOT NULL,
+    tail INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    rewinds TEXT,
+    last_epoch INTEGER,
+    last_after INTEGER,
+    last_count INTEGER,
+    cancel_reason TEXT,
+    final_value TEXT,
+    error TEXT,
+    lease_until INTEGER NOT NULL,
+    stripped INTEGER,
+    args TEXT,
+    tags TEXT,
+    retry_of BLOB,
+    parent BLOB,
+    retry TEXT,
+    time_limit INTEGER,
+    unique_key TEXT,
+    idempotency_key TEXT
+) STRICT;
+CREATE UNIQUE INDEX task_id ON task (id);
+CREATE INDEX task_status ON task (pair, status, n);
+CREATE INDEX task_ready ON task (pair, priority, due, n) WHERE status = 2;
+CREATE INDEX task_delayed ON task (due) WHERE status = 1;
+CREATE INDEX task_expiring ON task (expires) WHERE expires IS NOT NULL AND attempt = 0 AND status < 3;
+CREATE INDEX task_ended ON task (ended) WHERE status > 3 AND stripped IS NULL;
+CREATE INDEX task_stripped ON task (stripped) WHERE stripped IS NOT NULL;
+CREATE INDEX task_unique ON task (unique_key) WHERE unique_key IS NOT NULL AND status < 4;
+CREATE UNIQUE INDEX task_idempotency ON task (idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX task_parent ON task (parent, n) WHERE parent IS NOT NULL;
+
+CREATE TABLE large_args (n INTEGER PRIMARY KEY, args TEXT NOT NULL) STRICT;
+CREATE TABLE checkpoint (n INTEGER PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE tag (tag TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (tag, n)) STRICT, WITHOUT ROWID;
+CREATE TABLE log (
+    n INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    heads BLOB NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (n, seq)
+) STRICT, WITHOUT ROWID;
+-- Tasks whose logs are to be deleted, a piece at a time.
+CREATE TABLE garbage (n INTEGER PRIMARY KEY) STRICT;
+
+-- How many tasks of each sort there are.
+CREATE TABLE count (
+    pair INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    tasks INTEGER NOT NULL,
+    PRIMARY KEY (pair, status)
+) STRICT, WITHOUT ROWID;
+-- The last claim of each worker.
+CREATE TABLE claim (worker TEXT PRIMARY KEY, token INTEGER NOT NULL, at INTEGER NOT NULL, tasks TEXT NOT NULL) STRICT;
+CREATE TABLE doc (key TEXT PRIMARY KEY, version INTEGER NOT NULL, bytes BLOB NOT NULL, expires INTEGER) STRICT;
+-- What the latest transactions did, for the other processes.
+CREATE TABLE hint (k INTEGER PRIMARY KEY, writer INTEGER NOT NULL, hints TEXT NOT NULL) STRICT;
+";
+
+/// How long a connection that reads waits for one that has all for itself; one that writes waits for as long as it takes.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Writer(Durability),
+    Reader,
+}
+
+/// Makes the file, which nobody else may read, and its tables.
+pub(super) fn prepare(path: &Path, durability: Durability) -> Result<Connection> {
+    if rusqlite::version_number() < VERSION_MIN {
+        let version = rusqlite::version();
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("SQLite {version} can damage a database that several processes write: it takes 3.51.3 or later"),
+        ));
+    }
+    if path.is_dir() {
+        return Err(Error::invalid(format!("`{}` is a directory: `sqlite:` takes the path of a file", path.display())));
+    }
+    let mut create = OpenOptions::new();
+    create.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut create, 0o600);
+    match create.open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => {
+            let message = format!("the file `{}` of the store can't be made: {error}", path.display());
+            return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
+        }
+    }
+    let mut db = connect(path, Role::Writer(durability))?;
+    migrate(&mut db, path)?;
+    Ok(db)
+}
+
+/// A connection to a file that is there.
+pub(super) fn connect(path: &Path, role: Role) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).and_then(|db| {
+        db.busy_timeout(BUSY)?;
+        db.set_prepared_statement_cache_capacity(64);
+        if let Role::Writer(durability) = role {
+            use_wal(&db)?;
+            db.pragma_update(None, "synchronous", durability.synchronous())?;
+            db.pragma_update(None, "cache_size", -16_000)?;
+            db.pragma_update(None, "journal_size_limit", 64 << 20)?;
+            db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+        } else {
+            db.pragma_update(None, "query_only", true)?;
+            db.pragma_update(None, "cache_size", -4_000)?;
+        }
+        db.pragma_update(None, "temp_store", "memory")?;
+        db.pragma_update(None, "trusted_schema", false)?;
+        Ok(db)
+    });
+    opened.map_err(|e| super::to_error(&e, path))
+}
+
+/// Several processes may do so at once, and SQLite does not wait for the others there.
+fn use_wal(db: &Connection) -> rusqlite::Result<()> {
+    let start = Instant::now();
+    loop {
+        let mode = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
+        match mode {
+            Ok(_) => return Ok(()),
+            Err(e) if is_busy(&e) && start.elapsed() < BUSY => std::thread::sleep(Duration::from_millis(5)),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+fn migrate(db: &mut Connection, path: &Path) -> Result<()> {
+    let sql = |e: rusqlite::Error| super::to_error(&e, path);
+    let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(sql)?;
+    let pragma = |name| tx.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let version = pragma("user_version").map_err(sql)?;
+    let application = pragma("application_id").map_err(sql)?;
+    let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
+    let shown = path.display();
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(Error::invalid(format!(
+            "`{shown}` is a database of something else: give the store a file of its own"
+        )));
+    }
+    let Some(done) = usize::try_from(version).ok().filter(|v| *v <= MIGRATIONS.len()) else {
+        let known = MIGRATIONS.len();
+        return Err(Error::invalid(format!(
+            "`{shown}` was written by a later version of qtasks (schema {version}, this one knows {known}): update this program"
+        )));
+    };
+    if done == MIGRATIONS.len() {
+        return Ok(());
+    }
+    for migration in &MIGRATIONS[done..] {
+        tx.execute_batch(migration).map_err(sql)?;
+    }
+    tx.pragma_update(None, "user_version", i32::try_from(MIGRATIONS.len()).expect("few")).map_err(sql)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql)?;
+    tx.commit().map_err(sql)
+}

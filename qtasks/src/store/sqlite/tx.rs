@@ -1,0 +1,661 @@
+//! One transaction, and what the operations of the store do in it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::super::life::{Change, Life, ms};
+use super::super::{
+    Added, Append, Appended, Cancelled, Claim, Claimed, DocPut, Extended, Hint, KEPT_MS, Lease, NewTask, Offer, Prune,
+    Pruned, Sweep, Swept, key_was_used, not_found,
+};
+use super::rows::{self, Found, nanos, signed, unsigned};
+use crate::error::Error;
+use crate::task::{Status, TaskId};
+
+/// Larger arguments are kept apart from the row, which every append rewrites.
+const ARGS_INLINE: usize = 1_024;
+/// Of logs that retention takes, so many rows and bytes are deleted in one step.
+const GARBAGE_ROWS: i64 = 2_000;
+const GARBAGE_BYTES: i64 = 8 << 20;
+
+/// So many tasks that are due are queued by one claim.
+const PROMOTE: usize = 1_000;
+
+/// Why a job did not succeed.
+pub(super) enum Fault {
+    /// It wrote nothing; what others wrote stays.
+    Refused(Error),
+    /// SQLite failed: nothing of the transaction stays.
+    Sql(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Fault::Sql(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Refused(error)
+    }
+}
+
+type Outcome<T> = Result<T, Fault>;
+
+/// What a writer remembers between transactions, for it never changes.
+#[derive(Default)]
+pub(super) struct Known {
+    pairs: HashMap<(String, String), i64>,
+    names: HashMap<i64, (String, String)>,
+}
+
+impl Known {
+    /// A transaction was undone: what it made is not there.
+    pub(super) fn forget(&mut self) {
+        *self = Known::default();
+    }
+}
+
+/// The one row of `state`.
+#[derive(Clone, Copy, PartialEq)]
+struct State {
+    next_n: i64,
+    ended_tasks: i64,
+    ended_bytes: i64,
+    swept_at: Option<i64>,
+    spare_until: i64,
+}
+
+pub(super) struct Tx<'a> {
+    db: &'a Connection,
+    now: u64,
+    known: &'a mut Known,
+    hints: Vec<Hint>,
+    state: Option<(State, State)>,
+    /// What changes in `count`.
+    counts: BTreeMap<(i64, Status), i64>,
+}
+
+impl<'a> Tx<'a> {
+    pub(super) fn new(db: &'a Connection, now: u64, known: &'a mut Known) -> Self {
+        Tx { db, now, known, hints: Vec::new(), state: None, counts: BTreeMap::new() }
+    }
+
+    /// Writes what was gathered. Answers the hints to be given after the commit.
+    pub(super) fn finish(self) -> rusqlite::Result<Vec<Hint>> {
+        for ((pair, status), tasks) in self.counts.iter().filter(|(_, tasks)| **tasks != 0) {
+            let sql = "INSERT INTO count (pair, status, tasks) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks";
+            self.db.prepare_cached(sql)?.execute((pair, *status as i64, tasks))?;
+        }
+        if let Some((before, state)) = self.state
+            && before != state
+        {
+            let sql =
+                "UPDATE state SET next_n = ?1, ended_tasks = ?2, ended_bytes = ?3, swept_at = ?4, spare_until = ?5";
+            let State { next_n, ended_tasks, ended_bytes, swept_at, spare_until } = state;
+            self.db.prepare_cached(sql)?.execute((next_n, ended_tasks, ended_bytes, swept_at, spare_until))?;
+        }
+        Ok(self.hints)
+    }
+
+    fn state(&mut self) -> rusqlite::Result<&mut State> {
+        if self.state.is_none() {
+            let sql = "SELECT next_n, ended_tasks, ended_bytes, swept_at, spare_until FROM state";
+            let state = self.db.prepare_cached(sql)?.query_row([], |row| {
+                Ok(State {
+                    next_n: row.get(0)?,
+                    ended_tasks: row.get(1)?,
+                    ended_bytes: row.get(2)?,
+                    swept_at: row.get(3)?,
+                    spare_until: row.get(4)?,
+                })
+            })?;
+            self.state = Some((state, state));
+        }
+        Ok(&mut self.state.as_mut().expect("just read").1)
+    }
+
+    fn count(&mut self, pair: i64, status: Status, by: i64) {
+        *self.counts.entry((pair, status)).or_default() += by;
+    }
+
+    /// The number of a pair of queue and name, which is made if need be.
+    fn pair(&mut self, queue: &str, name: &str) -> rusqlite::Result<i64> {
+        let key = (queue.to_owned(), name.to_owned());
+        if let Some(pair) = self.known.pairs.get(&key) {
+            return Ok(*pair);
+        }
+        let pair = match pair_of(self.db, queue, name)? {
+            Some(pair) => pair,
+            None => self.db.prepare_cached("INSERT INTO pair (queue, name) VALUES (?1, ?2)")?.insert((queue, name))?,
+        };
+        self.known.pairs.insert(key.clone(), pair);
+        self.known.names.insert(pair, key);
+        Ok(pair)
+    }
+
+    fn hint_ready(&mut self, pair: i64) -> rusqlite::Result<()> {
+        if !self.known.names.contains_key(&pair) {
+            let mut named = self.db.prepare_cached("SELECT queue, name FROM pair WHERE pair = ?1")?;
+            let names = named.query_row([pair], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            self.known.names.insert(pair, names);
+        }
+        let (queue, name) = &self.known.names[&pair];
+        let known = |h: &Hint| matches!(h, Hint::Ready { queue: q, name: n } if q == queue && n == name);
+        if !self.hints.iter().any(known) {
+            self.hints.push(Hint::Ready { queue: queue.clone(), name: name.clone() });
+        }
+        Ok(())
+    }
+
+    /// Hints at a task that became ready, or will be before all others.
+    fn hint(&mut self, pair: i64, life: &Life) -> rusqlite::Result<()> {
+        let ready = match life.status {
+            Status::Queued => true,
+            Status::Delayed => {
+                let mut sooner =
+                    self.db.prepare_cached("SELECT EXISTS (SELECT 1 FROM task WHERE status = 1 AND due < ?1)")?;
+                !sooner.query_row([signed(life.due)], |row| row.get::<_, bool>(0))?
+            }
+            _ => false,
+        };
+        if ready { self.hint_ready(pair) } else { Ok(()) }
+    }
+
+    /// Has something happen to a task, and keeps what comes of it. `None` if there is no such task.
+    fn change<R>(
+        &mut self,
+        id: TaskId,
+        happen: impl FnOnce(&mut Life) -> (R, Change),
+    ) -> rusqlite::Result<Option<(R, Option<i64>)>> {
+        let Some(Found { n, pair, mut life }) = rows::find(self.db, id)? else { return Ok(None) };
+        let before = life.status;
+        let (result, change) = happen(&mut life);
+        if matches!(change, Change::None) {
+            return Ok(Some((result, None)));
+        }
+        let moved = life.status != before;
+        rows::save(self.db, n, &life, moved)?;
+        if let Change::Wrote(batch) = &change {
+            rows::keep(self.db, n, batch)?;
+            self.hints.push(Hint::Moved { id, tail: life.tail, ended: life.status.is_ended() });
+        }
+        if moved {
+            self.count(pair, before, -1);
+            self.count(pair, life.status, 1);
+            if life.status.is_ended() {
+                let state = self.state()?;
+                state.ended_tasks += 1;
+                state.ended_bytes += signed(life.bytes);
+            }
+            self.hint(pair, &life)?;
+        }
+        Ok(Some((result, Some(n))))
+    }
+
+    /// The same for something that answers nothing: whether it changed the task.
+    fn move_(&mut self, id: TaskId, happen: impl FnOnce(&mut Life) -> Change) -> rusqlite::Result<bool> {
+        Ok(self.change(id, |life| ((), happen(life)))?.is_some_and(|((), n)| n.is_some()))
+    }
+
+    fn ids(&self, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<TaskId>> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        statement.query_map(values, |row| rows::id(row, 0))?.collect()
+    }
+
+    // ---- the operations, in the order of the trait
+
+    pub(super) fn add(&mut self, batch: &[NewTask]) -> Outcome<Vec<Added>> {
+        let mut first: HashMap<&str, &NewTask> = HashMap::new();
+        for new in batch {
+            let Some(key) = new.idempotency_key.as_deref() else { continue };
+            let same = match self.keyed(key)? {
+                Some(id) => {
+                    let stored = rows::by_id(self.db, id)?.map(|w| w.fixed);
+                    id == new.id || stored.is_some_and(|f| f.name == new.name && f.args == new.args)
+                }
+                None => first.insert(key, new).is_none_or(|f| f.name == new.name && f.args == new.args),
+            };
+            if !same {
+                return Err(key_was_used(key).into());
+            }
+        }
+        batch.iter().map(|new| self.add_one(new)).collect()
+    }
+
+    fn keyed(&self, key: &str) -> rusqlite::Result<Option<TaskId>> {
+        let mut statement = self.db.prepare_cached("SELECT id FROM task WHERE idempotency_key = ?1")?;
+        statement.query_row([key], |row| rows::id(row, 0)).optional()
+    }
+
+    fn existing(&self, new: &NewTask) -> rusqlite::Result<Option<TaskId>> {
+        if let Some(key) = &new.idempotency_key {
+            let mut stored = self.db.prepare_cached("SELECT 1 FROM task WHERE id = ?1")?;
+            if stored.exists([new.id.as_bytes()])? {
+                return Ok(Some(new.id));
+            }
+            if let Some(id) = self.keyed(key)? {
+                return Ok(Some(id));
+            }
+        }
+        let Some(key) = &new.unique else { return Ok(None) };
+        let sql = "SELECT t.id FROM task t JOIN pair p ON p.pair = t.pair \
+             WHERE t.unique_key = ?1 AND t.status < 4 AND p.name = ?2";
+        self.db.prepare_cached(sql)?.query_row((key, &new.name), |row| rows::id(row, 0)).optional()
+    }
+
+    fn add_one(&mut self, new: &NewTask) -> Outcome<Added> {
+        if let Some(id) = self.existing(new)? {
+            return Ok(Added { id, existed: true });
+        }
+        let life = Life::new(new, self.now);
+        let pair = self.pair(&new.queue, &new.name)?;
+        let n = self.state()?.next_n;
+        if !self.insert(n, pair, new, &life)? {
+            return Ok(Added { id: new.id, existed: true });
+        }
+        self.state()?.next_n += 1;
+        for tag in &new.tags {
+            self.db.prepare_cached("INSERT OR IGNORE INTO tag (tag, n) VALUES (?1, ?2)")?.execute((tag, n))?;
+        }
+        self.count(pair, life.status, 1);
+        self.hint(pair, &life)?;
+        Ok(Added { id: new.id, existed: false })
+    }
+
+    /// Whether the id was new.
+    fn insert(&self, n: i64, pair: i64, new: &NewTask, life: &Life) -> rusqlite::Result<bool> {
+        let sql = "INSERT INTO task (n, id, pair, priority, created, status, due, due_at, expires, updated, attempt, \
+             epoch, failures, crashes, yields, yields_high, tail, bytes, lease_until, args, tags, retry_of, parent, \
+             retry, time_limit, unique_key, idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, \
+             0, 0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT (id) DO NOTHING";
+        let args = new.args.as_str();
+        let inline = args.len() <= ARGS_INLINE;
+        let inserted = self.db.prepare_cached(sql)?.execute(rusqlite::params![
+            n,
+            new.id.as_bytes(),
+            pair,
+            new.priority,
+            signed(self.now),
+            life.status as i64,
+            signed(life.due),
+            life.due_at.map(signed),
+            life.expires.map(signed),
+            inline.then_some(args),
+            (!new.tags.is_empty()).then(|| rows::text(&new.tags)),
+            new.retry_of.as_ref().map(TaskId::as_bytes),
+            new.parent.as_ref().map(TaskId::as_bytes),
+            new.retry.as_ref().map(rows::text),
+            new.time_limit.map(nanos),
+            new.unique,
+            new.idempotency_key,
+        ])?;
+        if inserted == 1 && !inline {
+            self.db.prepare_cached("INSERT INTO large_args (n, args) VALUES (?1, ?2)")?.execute((n, args))?;
+        }
+        Ok(inserted == 1)
+    }
+
+    pub(super) fn claim(&mut self, claim: &Claim) -> Outcome<Claimed> {
+        let token = claim.token.cast_signed();
+        let again: Option<String> = self
+            .db
+            .prepare_cached("SELECT tasks FROM claim WHERE worker = ?1 AND token = ?2")?
+            .query_row((&claim.worker, token), |row| row.get(0))
+            .optional()?;
+        let mut tasks = Vec::new();
+        if let Some(again) = again {
+            for n in serde_json::from_str::<Vec<i64>>(&again).unwrap_or_default() {
+                let task = rows::by_n(self.db, n)?;
+                let held = |w: &rows::Whole| {
+                    w.life.status == Status::Running && w.life.worker.as_deref() == Some(&*claim.worker)
+                };
+                if let Some(task) = task.filter(held) {
+                    tasks.push(rows::claimed(self.db, task)?);
+                }
+            }
+            return Ok(Claimed { tasks, next_due: next_due(self.db, self.now)? });
+        }
+        // Not all, if a million are due at once: the rest can wait for the sweep.
+        self.promote(claim.max.max(PROMOTE))?;
+        let taken = self.take(claim)?;
+        for n in &taken {
+            let Some(mut task) = rows::by_n(self.db, *n)? else { continue };
+            let pair = self.pair(&task.fixed.queue, &task.fixed.name)?;
+            task.life.claim(&claim.worker, claim.lease, self.now);
+            rows::save(self.db, *n, &task.life, true)?;
+            self.count(pair, Status::Queued, -1);
+            self.count(pair, Status::Running, 1);
+            tasks.push(rows::claimed(self.db, task)?);
+        }
+        if taken.len() == claim.max {
+            self.hint_left(claim)?;
+        }
+        let sql = "INSERT INTO claim (worker, token, at, tasks) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT DO UPDATE SET token = excluded.token, at = excluded.at, tasks = excluded.tasks";
+        self.db.prepare_cached(sql)?.execute((&claim.worker, token, signed(self.now), rows::text(&taken)))?;
+        Ok(Claimed { tasks, next_due: next_due(self.db, self.now)? })
+    }
+
+    /// Another worker may have room for what this one left.
+    fn hint_left(&mut self, claim: &Claim) -> rusqlite::Result<()> {
+        for Offer { queue, name, .. } in &*claim.offers {
+            if let Some(pair) = pair_of(self.db, queue, name)?
+                && is_ready(self.db, pair)?
+            {
+                self.hint_ready(pair)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The most urgent tasks of the offered pairs: a merge of the heads of their queues.
+    fn take(&mut self, claim: &Claim) -> rusqlite::Result<Vec<i64>> {
+        let mut lines = Vec::new();
+        for Offer { queue, name, allowance } in claim.offers.iter().filter(|o| o.allowance > 0) {
+            let key = (queue.clone(), name.clone());
+            let pair = match self.known.pairs.get(&key) {
+                Some(pair) => Some(*pair),
+                None => pair_of(self.db, queue, name)?,
+            };
+            let Some(pair) = pair else { continue };
+            self.known.pairs.insert(key, pair);
+            // With many pairs most give nothing: one look at each tells.
+            let first = if claim.offers.len() > 4 { 1 } else { claim.max };
+            let mut line = Line { pair, allowance: *allowance, heads: VecDeque::new(), last: None };
+            line.fill(self.db, first, self.now)?;
+            lines.push(line);
+        }
+        let mut taken = Vec::new();
+        while taken.len() < claim.max {
+            let heads = lines.iter_mut().filter(|l| l.allowance > 0 && !l.heads.is_empty());
+            let Some(line) = heads.min_by_key(|l| l.heads[0]) else { break };
+            taken.push(line.heads.pop_front().expect("it has one").2);
+            line.allowance -= 1;
+            if line.heads.is_empty() && line.allowance > 0 {
+                line.fill(self.db, claim.max - taken.len(), self.now)?;
+            }
+        }
+        Ok(taken)
+    }
+
+    fn promote(&mut self, max: usize) -> rusqlite::Result<usize> {
+        let sql = "SELECT id FROM task WHERE status = 1 AND due <= ?1 ORDER BY due LIMIT ?2";
+        let due = self.ids(sql, (signed(self.now), limit(max)))?;
+        let now = self.now;
+        let mut promoted = 0;
+        for id in due {
+            promoted += usize::from(self.move_(id, |life| life.promote(now))?);
+        }
+        Ok(promoted)
+    }
+
+    pub(super) fn sweep(&mut self, sweep: Sweep) -> Outcome<Swept> {
+        let now = self.now;
+        let state = self.state()?;
+        let gap = state.swept_at.is_some_and(|at| now.saturating_sub(unsigned(at)) > ms(sweep.lease) / 2);
+        if gap {
+            state.spare_until = signed(now.saturating_add(ms(sweep.heartbeat)).saturating_add(1_000));
+        }
+        state.swept_at = Some(signed(now));
+        let spare = signed(now) < state.spare_until;
+        let mut swept = Swept { promoted: self.promote(sweep.max)?, ..Swept::default() };
+        let sql = "SELECT id FROM task WHERE expires IS NOT NULL AND attempt = 0 AND status < 3 AND expires <= ?1 \
+             ORDER BY expires LIMIT ?2";
+        for id in self.ids(sql, (signed(now), limit(sweep.max)))? {
+            swept.expired += usize::from(self.move_(id, |life| life.expire(now))?);
+        }
+        // The presence of workers that are gone, and documents past their time.
+        let old = signed(now.saturating_sub(24 * 3_600_000));
+        self.db.prepare_cached("DELETE FROM claim WHERE at < ?1")?.execute([old])?;
+        self.db.prepare_cached("DELETE FROM doc WHERE expires <= ?1")?.execute([signed(now)])?;
+        if spare {
+            return Ok(swept);
+        }
+        for id in self.lost(sweep.max)? {
+            let ended = self.change(id, |life| {
+                let change = life.lose(sweep.crashes_max, now);
+                (life.status.is_ended(), change)
+            })?;
+            match ended {
+                Some((true, Some(_))) => swept.ended += 1,
+                Some((false, Some(_))) => swept.requeued += 1,
+                _ => {}
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Running tasks whose lease is over. There are never more of them than workers can run.
+    fn lost(&self, max: usize) -> rusqlite::Result<Vec<TaskId>> {
+        let sql = "SELECT t.id FROM count c JOIN task t ON t.pair = c.pair AND t.status = 3 \
+             WHERE c.status = 3 AND c.tasks > 0 AND t.lease_until <= ?1 LIMIT ?2";
+        self.ids(sql, (signed(self.now), limit(max)))
+    }
+
+    pub(super) fn append(&mut self, batch: &[Append]) -> Outcome<Vec<Appended>> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for append in batch {
+            let now = self.now;
+            let answer = self.change(append.id, |life| life.append(append.clone(), now))?;
+            let Some((answer, changed)) = answer else {
+                answers.push(Appended::Fenced);
+                continue;
+            };
+            if let (Some(n), Some(checkpoint)) = (changed, &append.checkpoint) {
+                let sql = "INSERT INTO checkpoint (n, value) VALUES (?1, ?2) \
+                     ON CONFLICT DO UPDATE SET value = excluded.value";
+                self.db.prepare_cached(sql)?.execute((n, checkpoint.as_str()))?;
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    pub(super) fn extend(&mut self, leases: &[Lease], lease: Duration) -> Outcome<Vec<Extended>> {
+        let until = self.now.saturating_add(ms(lease));
+        let mut answers = Vec::with_capacity(leases.len());
+        for lease in leases {
+            let Some(Found { n, mut life, .. }) = rows::find(self.db, lease.id)? else {
+                answers.push(Extended::Fenced);
+                continue;
+            };
+            let answer = life.extend(lease.epoch, until);
+            if answer != Extended::Fenced {
+                let mut extend = self.db.prepare_cached("UPDATE task SET lease_until = ?2 WHERE n = ?1")?;
+                extend.execute((n, signed(until)))?;
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    pub(super) fn start(&mut self, ids: &[TaskId]) -> Outcome<Vec<Option<Status>>> {
+        let now = self.now;
+        let mut all = Vec::with_capacity(ids.len());
+        for id in ids {
+            let started = self.change(*id, |life| {
+                let change = life.start(now);
+                (life.status, change)
+            })?;
+            all.push(started.map(|(status, _)| status));
+        }
+        Ok(all)
+    }
+
+    pub(super) fn cancel(&mut self, id: TaskId, reason: &str) -> Outcome<Cancelled> {
+        let now = self.now;
+        let cancelled = self.change(id, |life| life.cancel(reason.to_owned(), now))?;
+        let (cancelled, _) = cancelled.ok_or_else(|| not_found(id))?;
+        if cancelled == Cancelled::Asked {
+            self.hints.push(Hint::Cancel { id });
+        }
+        Ok(cancelled)
+    }
+
+    pub(super) fn release(&mut self, leases: &[Lease]) -> Outcome<()> {
+        let now = self.now;
+        for lease in leases {
+            self.move_(lease.id, |life| life.release(lease.epoch, now))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn prune(&mut self, prune: Prune) -> Outcome<Pruned> {
+        let (now, old) = (signed(self.now), signed(self.now.saturating_sub(ms(prune.age))));
+        let mut pruned = Pruned::default();
+        let sql = "SELECT n, id, ended, bytes, tail FROM task WHERE status > 3 AND stripped IS NULL ORDER BY ended, n LIMIT ?1";
+        let ended: Vec<(i64, TaskId, i64, i64, i64)> = self
+            .db
+            .prepare_cached(sql)?
+            .query_map([limit(prune.max)], |row| {
+                Ok((row.get(0)?, rows::id(row, 1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            })?
+            .collect::<Result<_, _>>()?;
+        for (n, id, at, bytes, tail) in ended {
+            let state = self.state()?;
+            let many = prune.ended_max.is_some_and(|max| unsigned(state.ended_tasks) > max)
+                || prune.bytes_max.is_some_and(|max| unsigned(state.ended_bytes) > max);
+            if !(at <= old || (many && at.saturating_add(signed(KEPT_MS)) <= now)) {
+                break;
+            }
+            state.ended_tasks -= 1;
+            state.ended_bytes -= bytes;
+            let sql = "UPDATE task SET stripped = ?2, bytes = 0, args = NULL, final_value = NULL WHERE n = ?1";
+            self.db.prepare_cached(sql)?.execute((n, now))?;
+            self.db.prepare_cached("DELETE FROM large_args WHERE n = ?1")?.execute([n])?;
+            self.db.prepare_cached("DELETE FROM checkpoint WHERE n = ?1")?.execute([n])?;
+            self.db.prepare_cached("INSERT INTO garbage (n) VALUES (?1)")?.execute([n])?;
+            self.hints.push(Hint::Moved { id, tail: unsigned(tail), ended: true });
+            pruned.logs += 1;
+        }
+        self.collect_garbage()?;
+        pruned.rows = self.prune_rows(old, prune.max)?;
+        Ok(pruned)
+    }
+
+    /// Deletes a piece of the logs that were taken away.
+    fn collect_garbage(&mut self) -> rusqlite::Result<()> {
+        let (mut rows, mut bytes) = (GARBAGE_ROWS, GARBAGE_BYTES);
+        while rows > 0 && bytes > 0 {
+            let mut next = self.db.prepare_cached("SELECT n FROM garbage LIMIT 1")?;
+            let Some(n) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else { return Ok(()) };
+            let mut parts = self.db.prepare_cached("SELECT seq, length(data) FROM log WHERE n = ?1 ORDER BY seq")?;
+            let mut parts = parts.query([n])?;
+            let mut last = None;
+            let mut whole = true;
+            while let Some(part) = parts.next()? {
+                if rows <= 0 || bytes <= 0 {
+                    whole = false;
+                    break;
+                }
+                last = Some(part.get::<_, i64>(0)?);
+                rows -= 1;
+                bytes -= part.get::<_, i64>(1)?;
+            }
+            drop(parts);
+            if let Some(last) = last {
+                self.db.prepare_cached("DELETE FROM log WHERE n = ?1 AND seq <= ?2")?.execute((n, last))?;
+            }
+            if whole {
+                self.db.prepare_cached("DELETE FROM garbage WHERE n = ?1")?.execute([n])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prune_rows(&mut self, old: i64, max: usize) -> rusqlite::Result<usize> {
+        let sql = "SELECT n, pair, status, tags FROM task WHERE stripped IS NOT NULL AND stripped <= ?1 \
+             AND n NOT IN (SELECT n FROM garbage) ORDER BY stripped LIMIT ?2";
+        let bare: Vec<(i64, i64, i64, Option<String>)> = self
+            .db
+            .prepare_cached(sql)?
+            .query_map((old, limit(max)), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+            .collect::<Result<_, _>>()?;
+        for (n, pair, status, tags) in &bare {
+            for tag in tags.iter().flat_map(|t| serde_json::from_str::<Vec<String>>(t).unwrap_or_default()) {
+                self.db.prepare_cached("DELETE FROM tag WHERE tag = ?1 AND n = ?2")?.execute((tag, n))?;
+            }
+            self.db.prepare_cached("DELETE FROM task WHERE n = ?1")?.execute([n])?;
+            self.count(*pair, rows::status(*status), -1);
+        }
+        Ok(bare.len())
+    }
+
+    pub(super) fn doc_put(&mut self, put: &DocPut) -> Outcome<Option<u64>> {
+        let sql = "SELECT version FROM doc WHERE key = ?1 AND (expires IS NULL OR expires > ?2)";
+        let mut current = self.db.prepare_cached(sql)?;
+        let version: Option<i64> = current.query_row((&put.key, signed(self.now)), |row| row.get(0)).optional()?;
+        let version = version.map_or(0, unsigned);
+        if put.if_version.is_some_and(|wanted| wanted != version) {
+            return Ok(None);
+        }
+        let expires = put.expires.map(|e| signed(self.now.saturating_add(ms(e))));
+        let sql = "INSERT INTO doc (key, version, bytes, expires) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET \
+             version = excluded.version, bytes = excluded.bytes, expires = excluded.expires";
+        self.db.prepare_cached(sql)?.execute((&put.key, signed(version + 1), &put.bytes, expires))?;
+        Ok(Some(version + 1))
+    }
+}
+
+/// What is ready of one pair, the next first.
+struct Line {
+    pair: i64,
+    allowance: u32,
+    /// Priority, due, *n*.
+    heads: VecDeque<(i64, i64, i64)>,
+    last: Option<(i64, i64, i64)>,
+}
+
+impl Line {
+    /// Reads on, at least one that is not too late to start.
+    fn fill(&mut self, db: &Connection, max: usize, now: u64) -> rusqlite::Result<()> {
+        let sql = "SELECT priority, due, n, attempt = 0 AND expires IS NOT NULL AND expires <= ?6 FROM task \
+             WHERE status = 2 AND pair = ?1 AND (priority, due, n) > (?2, ?3, ?4) ORDER BY priority, due, n LIMIT ?5";
+        loop {
+            let (priority, due, n) = self.last.unwrap_or((i64::MIN, i64::MIN, i64::MIN));
+            let wanted = max.min(usize::try_from(self.allowance).unwrap_or(usize::MAX)).max(1);
+            let mut statement = db.prepare_cached(sql)?;
+            let mut found = statement.query((self.pair, priority, due, n, limit(wanted), signed(now)))?;
+            let mut any = false;
+            while let Some(row) = found.next()? {
+                let head = (row.get(0)?, row.get(1)?, row.get(2)?);
+                any = true;
+                self.last = Some(head);
+                // `sweep` ends what is too late to start.
+                if !row.get::<_, bool>(3)? {
+                    self.heads.push_back(head);
+                }
+            }
+            if !any || !self.heads.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+pub(super) fn limit(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+pub(super) fn pair_of(db: &Connection, queue: &str, name: &str) -> rusqlite::Result<Option<i64>> {
+    let mut statement = db.prepare_cached("SELECT pair FROM pair WHERE queue = ?1 AND name = ?2")?;
+    statement.query_row((queue, name), |row| row.get(0)).optional()
+}
+
+/// Whether a task of a pair is ready.
+pub(super) fn is_ready(db: &Connection, pair: i64) -> rusqlite::Result<bool> {
+    let mut statement = db.prepare_cached("SELECT 1 FROM task WHERE status = 2 AND pair = ?1 LIMIT 1")?;
+    statement.exists([pair])
+}
+
+/// How long until the next delayed task is due.
+pub(super) fn next_due(db: &Connection, now: u64) -> rusqlite::Result<Option<Duration>> {
+    let mut statement = db.prepare_cached("SELECT due FROM task WHERE status = 1 ORDER BY due LIMIT 1")?;
+    let due = statement.query_row([], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(due.map(|due| Duration::from_millis(unsigned(due).saturating_sub(now))))
+}

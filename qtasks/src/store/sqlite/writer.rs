@@ -1,0 +1,276 @@
+//! The thread that writes. Whatever came while the last transaction was under way goes into the next one: the more
+//! there is to do, the less each costs.
+//!
+//! Invariant: nobody is answered, and nobody is told, before the transaction is committed. A job that fails takes the
+//! transaction with it, and each job then runs again in one of its own, so that no refusal undoes what others wrote.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::super::Hint;
+use super::super::listeners::Listeners;
+use super::tx::{Fault, Known, Tx};
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A transaction that takes longer than this is not made longer.
+const LONG: Duration = Duration::from_millis(20);
+/// After so long without the lock there is a warning: somebody else has it, perhaps a process that is stopped.
+const STUCK: Duration = Duration::from_secs(5);
+/// Of the hints for other processes, so many of the latest transactions are kept.
+const HINTS_KEPT: i64 = 4_096;
+
+/// Something to be done in a transaction.
+pub(super) trait Job: Send {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault>;
+    /// Says how it went, after the commit.
+    fn answer(self: Box<Self>, outcome: Result<()>);
+}
+
+/// A job with an answer for who waits.
+struct Typed<R, F> {
+    run: F,
+    result: Option<R>,
+    reply: oneshot::Sender<Result<R>>,
+}
+
+impl<R: Send, F: FnMut(&mut Tx<'_>) -> Result<R, Fault> + Send> Job for Typed<R, F> {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault> {
+        self.result = Some((self.run)(tx)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<()>) {
+        let Typed { result, reply, .. } = *self;
+        // Who no longer waits does not hear it.
+        let _ = reply.send(outcome.map(|()| result.expect("it has run")));
+    }
+}
+
+#[derive(Default)]
+struct Jobs {
+    /// Heartbeats and cancels never wait behind the rest.
+    urgent: VecDeque<Box<dyn Job>>,
+    rest: VecDeque<Box<dyn Job>>,
+    closed: bool,
+}
+
+/// Where jobs wait for the thread.
+#[derive(Default)]
+pub(super) struct Queue {
+    jobs: Mutex<Jobs>,
+    more: Condvar,
+}
+
+impl Queue {
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has something done in a transaction.
+    pub(super) fn push<R: Send + 'static>(
+        &self,
+        urgent: bool,
+        run: impl FnMut(&mut Tx<'_>) -> Result<R, Fault> + Send + 'static,
+    ) -> oneshot::Receiver<Result<R>> {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Typed { run, result: None, reply });
+        let mut jobs = self.jobs();
+        let idle = jobs.urgent.is_empty() && jobs.rest.is_empty();
+        if urgent {
+            jobs.urgent.push_back(job)
+        } else {
+            jobs.rest.push_back(job)
+        }
+        drop(jobs);
+        if idle {
+            self.more.notify_one();
+        }
+        answer
+    }
+
+    /// Lets the thread end when it has done what there is.
+    pub(super) fn close(&self) {
+        self.jobs().closed = true;
+        self.more.notify_one();
+    }
+
+    /// All that waits; nothing after the close.
+    fn take(&self) -> VecDeque<Box<dyn Job>> {
+        let mut jobs = self.jobs();
+        loop {
+            if !jobs.urgent.is_empty() || !jobs.rest.is_empty() {
+                let mut all = std::mem::take(&mut jobs.urgent);
+                all.append(&mut jobs.rest);
+                return all;
+            }
+            if jobs.closed {
+                return VecDeque::new();
+            }
+            jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What must not wait any longer.
+    fn take_urgent(&self) -> Option<Box<dyn Job>> {
+        self.jobs().urgent.pop_front()
+    }
+}
+
+/// The thread.
+pub(super) struct Writer {
+    pub(super) db: Connection,
+    pub(super) path: PathBuf,
+    pub(super) queue: Arc<Queue>,
+    pub(super) clock: Clock,
+    pub(super) listeners: Arc<Listeners>,
+    /// Names this store among those that write the file.
+    pub(super) me: i64,
+    pub(super) known: Known,
+}
+
+impl Writer {
+    pub(super) fn start(mut self) -> Result<()> {
+        let run = move || {
+            loop {
+                let jobs = self.queue.take();
+                if jobs.is_empty() {
+                    return;
+                }
+                self.run(jobs);
+            }
+        };
+        let spawned = std::thread::Builder::new().name("qtasks-sqlite".to_owned()).spawn(run);
+        spawned.map(drop).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("the store's thread does not start: {e}")).with_source(e)
+        })
+    }
+
+    fn run(&mut self, mut jobs: VecDeque<Box<dyn Job>>) {
+        while !jobs.is_empty() {
+            let mut done = Vec::with_capacity(jobs.len());
+            match self.transaction(&mut jobs, &mut done) {
+                Ok(hints) => {
+                    self.listeners.tell(hints);
+                    for (job, refused) in done {
+                        job.answer(refused.map_or(Ok(()), Err));
+                    }
+                }
+                Err(_) if done.len() > 1 => {
+                    self.known.forget();
+                    for (job, _) in done {
+                        self.alone(job);
+                    }
+                }
+                Err(error) => {
+                    self.known.forget();
+                    for (job, _) in done {
+                        job.answer(Err(super::to_error(&error, &self.path)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn alone(&mut self, job: Box<dyn Job>) {
+        let (mut jobs, mut done) = (VecDeque::from([job]), Vec::new());
+        let outcome = self.transaction(&mut jobs, &mut done);
+        let (job, refused) = done.pop().expect("it was tried");
+        match outcome {
+            Ok(hints) => {
+                self.listeners.tell(hints);
+                job.answer(refused.map_or(Ok(()), Err));
+            }
+            Err(error) => {
+                self.known.forget();
+                job.answer(Err(super::to_error(&error, &self.path)));
+            }
+        }
+    }
+
+    /// Runs jobs from the front, and commits. Those that were run are in `done`, each with why it was refused.
+    fn transaction(
+        &mut self,
+        jobs: &mut VecDeque<Box<dyn Job>>,
+        done: &mut Vec<(Box<dyn Job>, Option<Error>)>,
+    ) -> rusqlite::Result<Vec<Hint>> {
+        if let Err(error) = self.begin() {
+            done.extend(jobs.drain(..).map(|job| (job, None)));
+            return Err(error);
+        }
+        super::hook(super::Point::Begun);
+        let result = self.fill(jobs, done);
+        if result.is_err() {
+            // Where SQLite has done so itself, as when the disk is full, this finds nothing to do.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+        result
+    }
+
+    fn fill(
+        &mut self,
+        jobs: &mut VecDeque<Box<dyn Job>>,
+        done: &mut Vec<(Box<dyn Job>, Option<Error>)>,
+    ) -> rusqlite::Result<Vec<Hint>> {
+        let start = Instant::now();
+        let mut tx = Tx::new(&self.db, self.clock.now_ms(), &mut self.known);
+        while start.elapsed() < LONG
+            && let Some(mut job) = self.queue.take_urgent().or_else(|| jobs.pop_front())
+        {
+            let ran = job.run(&mut tx);
+            let (refused, failed) = match ran {
+                Ok(()) => (None, None),
+                Err(Fault::Refused(error)) => (Some(error), None),
+                Err(Fault::Sql(error)) => (None, Some(error)),
+            };
+            done.push((job, refused));
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        let hints = tx.finish()?;
+        if !hints.is_empty() {
+            self.publish(&hints)?;
+        }
+        super::hook(super::Point::BeforeCommit);
+        self.db.prepare_cached("COMMIT")?.execute([])?;
+        super::hook(super::Point::Committed);
+        Ok(hints)
+    }
+
+    /// Leaves hints for the other processes.
+    fn publish(&self, hints: &[Hint]) -> rusqlite::Result<()> {
+        let text = serde_json::to_string(hints).expect("hints are JSON");
+        let mut insert = self.db.prepare_cached("INSERT INTO hint (writer, hints) VALUES (?1, ?2)")?;
+        let k = insert.insert((self.me, text))?;
+        if k % 256 == 0 {
+            self.db.prepare_cached("DELETE FROM hint WHERE k <= ?1")?.execute([k - HINTS_KEPT])?;
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction, as soon as nobody else has one: other processes may hold theirs for as long as they live.
+    fn begin(&self) -> rusqlite::Result<()> {
+        let start = Instant::now();
+        let (mut wait, mut warned) = (Duration::from_micros(100), false);
+        loop {
+            match self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
+                Ok(_) => return Ok(()),
+                Err(error) if super::schema::is_busy(&error) => {}
+                Err(error) => return Err(error),
+            }
+            if !warned && start.elapsed() > STUCK {
+                warned = true;
+                let path = self.path.display();
+                tracing::warn!(%path, "another process has been writing to the store for {STUCK:?}; waiting for it");
+            }
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(Duration::from_millis(2));
+        }
+    }
+}
