@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
 use crate::json::Json;
 use crate::registry::{Published, Registry};
-use crate::store::{self, Added, Due, List, Listed, NewTask, Prune, Stats, Store};
+use crate::store::{self, Added, Due, List, Listed, NewTask, Stats, Store};
 use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskSpec};
 use crate::watch::Hub;
 use crate::worker::{Worker, keeper};
@@ -37,7 +37,9 @@ pub(crate) struct Config {
     pub(crate) value_bytes_max: usize,
     pub(crate) yields_max: u64,
     pub(crate) log_bytes_max: u64,
-    pub(crate) retention: Prune,
+    /// Instead of the store's own.
+    pub(crate) retention: Option<Duration>,
+    pub(crate) retention_max: Option<(Option<u64>, Option<u64>)>,
 }
 
 impl Default for Config {
@@ -57,12 +59,8 @@ impl Default for Config {
             value_bytes_max: 256 << 10,
             yields_max: 100_000,
             log_bytes_max: 64 << 20,
-            retention: Prune {
-                age: Duration::from_secs(3600),
-                ended_max: Some(10_000),
-                bytes_max: Some(256 << 20),
-                max: 0,
-            },
+            retention: None,
+            retention_max: None,
         }
     }
 }
@@ -242,7 +240,11 @@ impl Qtasks {
             Worker::new(Arc::clone(&store), registry, Arc::new(states), Arc::clone(&config), interest);
         let kept = (Arc::downgrade(&worker), appender, jobs);
         tracing::info!(worker = config.worker, store = store.durability(), "a worker starts");
-        keeper::start(store, config.times, Some(config.retention), Some(kept), over).await?;
+        let mut retention = store.retention();
+        retention.age = config.retention.unwrap_or(retention.age);
+        (retention.ended_max, retention.bytes_max) =
+            config.retention_max.unwrap_or((retention.ended_max, retention.bytes_max));
+        keeper::start(store, config.times, Some(retention), Some(kept), over).await?;
         hub.set_worker(&worker);
         worker.start(current::Scope::new(&app.core));
         let _ = app.core.worker.set(worker);

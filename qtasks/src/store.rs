@@ -142,6 +142,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// What a stored event survives, in a few words.
     fn durability(&self) -> &'static str;
+
+    /// What is kept of ended tasks unless an app says otherwise; `max` is the caller's.
+    fn retention(&self) -> Prune;
 }
 
 /// A task to be added.
@@ -470,7 +473,7 @@ pub enum Hint {
     Look,
 }
 
-/// What retention keeps: see [`Store::prune`].
+/// What retention keeps: see [`Store::prune`]. The default is 7 days, whatever there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prune {
     /// How long after its end a task keeps its log; its row stays as long again.
@@ -481,6 +484,12 @@ pub struct Prune {
     pub bytes_max: Option<u64>,
     /// At most so many tasks in this call.
     pub max: usize,
+}
+
+impl Default for Prune {
+    fn default() -> Self {
+        Prune { age: Duration::from_secs(7 * 24 * 3600), ended_max: None, bytes_max: None, max: 500 }
+    }
 }
 
 /// What a [`Prune`] took, in tasks.

@@ -22,7 +22,7 @@ fn at_once(retries: u32) -> RetryPolicy {
 }
 
 async fn app_of(seen: &Shared, specs: impl IntoIterator<Item = &'static TaskSpec>) -> Qtasks {
-    Qtasks::builder().store("memory:").tasks(specs).state(Arc::clone(seen)).start().await.unwrap()
+    Qtasks::builder().store(crate::store()).tasks(specs).state(Arc::clone(seen)).start().await.unwrap()
 }
 
 async fn log<F: TaskFn>(handle: &TaskHandle<F>) -> Vec<Event> {
@@ -153,7 +153,7 @@ async fn who_watched_is_told_of_a_rewind_and_who_comes_late_is_not() {
         yield_!(100);
     }
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let app = Qtasks::builder().store("memory:").tasks([rewinds::spec()]).state(Arc::clone(&gate));
+    let app = Qtasks::builder().store(crate::store()).tasks([rewinds::spec()]).state(Arc::clone(&gate));
     let app = app.start().await.unwrap();
     let handle = rewinds::add_task().on(&app).retry(at_once(1)).await.unwrap();
     let mut behind = handle.stream();

@@ -102,9 +102,9 @@ async fn by_name_with_json() {
     let e = app.add_task("test_yield", json!(["x"])).timeout(soon()).await.unwrap_err();
     assert_eq!(failure(&e).kind, FailureKind::Codec);
     // What a worker elsewhere has published is known here too.
-    let elsewhere = Qtasks::builder().store("memory:published").tasks([test_yield::spec(), plain::spec()]);
+    let elsewhere = Qtasks::builder().store(crate::store_named("published")).tasks([test_yield::spec(), plain::spec()]);
     let elsewhere = elsewhere.start().await.unwrap();
-    let here = Qtasks::builder().store("memory:published").tasks([]).open().await.unwrap();
+    let here = Qtasks::builder().store(crate::store_named("published")).tasks([]).open().await.unwrap();
     let task = here.add_task("plain", json!([1, 2])).timeout(soon()).await.unwrap();
     assert_eq!(task.returning, [json!(3)]);
     for (args, wrong) in [
@@ -276,7 +276,7 @@ async fn waits_for_ever(drops: State<Arc<AtomicUsize>>) -> u32 {
 #[tokio::test]
 async fn cancelling_a_running_task_drops_its_body() {
     let drops = Arc::new(AtomicUsize::new(0));
-    let app = Qtasks::builder().store("memory:").tasks([waits_for_ever::spec()]).state(Arc::clone(&drops));
+    let app = Qtasks::builder().store(crate::store()).tasks([waits_for_ever::spec()]).state(Arc::clone(&drops));
     let app = app.start().await.unwrap();
     let handle = waits_for_ever::add_task().on(&app).await.unwrap();
     let mut stream = handle.stream();
@@ -313,7 +313,7 @@ fn sync_for_ever(drops: State<Arc<AtomicUsize>>, gate: State<std::sync::Mutex<st
 async fn a_sync_generator_is_dropped_at_its_next_yield_and_its_task_ends_at_once() {
     let drops = Arc::new(AtomicUsize::new(0));
     let (go, gate) = std::sync::mpsc::channel();
-    let app = Qtasks::builder().store("memory:").tasks([sync_for_ever::spec()]);
+    let app = Qtasks::builder().store(crate::store()).tasks([sync_for_ever::spec()]);
     let app = app.state(Arc::clone(&drops)).state(std::sync::Mutex::new(gate)).start().await.unwrap();
     let handle = sync_for_ever::add_task().on(&app).await.unwrap();
     let mut stream = handle.stream();
@@ -407,7 +407,7 @@ async fn in_order(order: State<Order>, gate: State<Gate>, priority: i16) {
 #[tokio::test]
 async fn the_most_urgent_task_is_the_next_with_one_slot() {
     let (gate, order) = (Gate::default(), Order::default());
-    let app = Qtasks::builder().store("memory:").tasks([in_order::spec()]).state(gate.clone());
+    let app = Qtasks::builder().store(crate::store()).tasks([in_order::spec()]).state(gate.clone());
     let app = app.state(Arc::clone(&order)).concurrency(1).start().await.unwrap();
     in_order::add_task(-1).on(&app).await.unwrap();
     crate::until(|| order.lock().unwrap().len() == 1).await;
@@ -462,7 +462,8 @@ async fn a_function_s_own_settings_are_its_tasks() {
 
 #[tokio::test]
 async fn arguments_over_the_limit_are_refused() {
-    let app = Qtasks::builder().store("memory:").tasks([takes_text::spec()]).args_bytes_max(20).start().await.unwrap();
+    let app =
+        Qtasks::builder().store(crate::store()).tasks([takes_text::spec()]).args_bytes_max(20).start().await.unwrap();
     // {"text":"1234567890"} has 21 bytes.
     takes_text::add_task("123456789".into()).on(&app).timeout(soon()).await.unwrap();
     let e = takes_text::add_task("1234567890".into()).on(&app).await.unwrap_err();
@@ -478,7 +479,7 @@ async fn takes_text(text: String) -> usize {
 #[tokio::test]
 async fn waiting_ends_and_the_task_goes_on() {
     let gate = Gate::default();
-    let app = Qtasks::builder().store("memory:").tasks([gated::spec()]).state(gate.clone()).start().await.unwrap();
+    let app = Qtasks::builder().store(crate::store()).tasks([gated::spec()]).state(gate.clone()).start().await.unwrap();
     let e = gated::add_task(1).on(&app).timeout(Duration::from_millis(20)).await.unwrap_err();
     assert!(std::error::Error::source(&e).is_none());
     let WaitError::TimedOut(handle) = e else { panic!("{e}") };
@@ -564,10 +565,10 @@ async fn shutdown_drains_and_gives_back() {
 async fn an_app_that_is_dropped_is_a_crash_and_another_takes_over() {
     let gate = Gate::default();
     let open = async || {
-        let app = Qtasks::builder().store("memory:dropped").tasks([gated::spec()]).state(gate.clone());
+        let app = Qtasks::builder().store(crate::store_named("dropped")).tasks([gated::spec()]).state(gate.clone());
         app.lease(Duration::from_millis(400)).scan(Duration::from_millis(50)).start().await.unwrap()
     };
-    let keep = Qtasks::open("memory:dropped").await.unwrap();
+    let keep = Qtasks::open(&crate::store_named("dropped")).await.unwrap();
     let app = open().await;
     let handle = gated::add_task(2).on(&app).await.unwrap();
     let handle = TaskHandle::<gated>::attach(&keep, handle.id()).await.unwrap();
@@ -598,29 +599,30 @@ mod other {
 
 #[tokio::test]
 async fn a_set_that_a_worker_can_not_serve_is_refused_when_it_starts() {
-    let start = async |specs: Vec<&'static TaskSpec>| Qtasks::builder().store("memory:").tasks(specs).start().await;
+    let start =
+        async |specs: Vec<&'static TaskSpec>| Qtasks::builder().store(crate::store()).tasks(specs).start().await;
     let e = start(vec![one::spec(), other::two::spec()]).await.unwrap_err();
     assert_eq!(e.kind(), qtasks::ErrorKind::Conflict);
     assert_eq!(e.to_string().matches("life.rs:").count(), 2, "both places: {e}");
-    let app = Qtasks::builder().store("memory:").tasks([one::spec(), other::two::spec()]);
+    let app = Qtasks::builder().store(crate::store()).tasks([one::spec(), other::two::spec()]);
     let app = app.rename("suite::life::other::two", "thrice").start().await.unwrap();
     other::two::add_task().on(&app).timeout(soon()).await.unwrap();
     let task = app.add_task("thrice", json!({})).timeout(soon()).await.unwrap();
     assert_eq!(task.record.name, "thrice");
     let e = start(vec![gated::spec()]).await.unwrap_err();
     assert!(e.to_string().contains("`gated`") && e.to_string().contains("State<Gate>"), "{e}");
-    let e = Qtasks::builder().store("memory:").rename("no::such", "x").start().await.unwrap_err();
+    let e = Qtasks::builder().store(crate::store()).rename("no::such", "x").start().await.unwrap_err();
     assert_eq!(e.kind(), qtasks::ErrorKind::NotFound);
     let e = Qtasks::open("postgress://x").await.unwrap_err();
     assert!(e.to_string().contains("memory:"), "{e}");
     // Registering by hand what is linked anyway is no double.
-    let app = Qtasks::builder().store("memory:").tasks([plain::spec()]).register::<plain>().start().await.unwrap();
+    let app = Qtasks::builder().store(crate::store()).tasks([plain::spec()]).register::<plain>().start().await.unwrap();
     plain::add_task(1, 1).on(&app).timeout(soon()).await.unwrap();
 }
 
 #[test]
 fn callers_without_a_runtime_wait_on_a_channel() {
-    let app = qtasks::blocking::start(Qtasks::builder().store("memory:").tasks([plain::spec()])).unwrap();
+    let app = qtasks::blocking::start(Qtasks::builder().store(crate::store()).tasks([plain::spec()])).unwrap();
     let task = plain::add_task(1, 2).on(&app).timeout(soon()).wait_blocking().unwrap();
     assert_eq!(task.returning, 3);
     let handle = plain::add_task(3, 4).on(&app).add_blocking().unwrap();
@@ -667,7 +669,7 @@ async fn sync_bodies_may_use_blocking_libraries() {
 async fn sync_tasks_can_not_stall_async_ones() {
     let (go, gate) = std::sync::mpsc::channel::<()>();
     let drops = Arc::new(AtomicUsize::new(0));
-    let app = Qtasks::builder().store("memory:").tasks([sync_for_ever::spec(), plain::spec()]);
+    let app = Qtasks::builder().store(crate::store()).tasks([sync_for_ever::spec(), plain::spec()]);
     let app = app.state(drops).state(std::sync::Mutex::new(gate)).start().await.unwrap();
     let blocked = sync_for_ever::add_task().on(&app).await.unwrap();
     assert_eq!(blocked.stream().try_next().await.unwrap(), Some(0));
@@ -776,9 +778,9 @@ async fn one_app_is_the_default_one() {
 /// What was claimed when the shutdown came is not left behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutdown_leaves_nothing_running() {
-    let adds = Qtasks::open("memory:shutdown").await.unwrap();
+    let adds = Qtasks::open(&crate::store_named("shutdown")).await.unwrap();
     for _ in 0..100 {
-        let app = Qtasks::builder().store("memory:shutdown").tasks([plain::spec()]).start().await.unwrap();
+        let app = Qtasks::builder().store(crate::store_named("shutdown")).tasks([plain::spec()]).start().await.unwrap();
         let tasks = adds.add_all((0..40).map(|i| plain::add_task(i, 1))).await.unwrap();
         tokio::task::yield_now().await;
         app.shutdown().await.unwrap();
@@ -793,7 +795,7 @@ async fn shutdown_leaves_nothing_running() {
 /// A worker that rests looks again when something is due earlier than it thought.
 #[tokio::test]
 async fn a_delayed_task_starts_when_it_is_due_on_an_idle_worker() {
-    let app = Qtasks::builder().store("memory:").tasks([plain::spec()]).scan(soon()).start().await.unwrap();
+    let app = Qtasks::builder().store(crate::store()).tasks([plain::spec()]).scan(soon()).start().await.unwrap();
     // It rests now, for as long as a scan takes.
     plain::add_task(1, 2).on(&app).timeout(soon() / 2).await.unwrap();
     let wait = Duration::from_millis(50);
@@ -806,7 +808,7 @@ async fn a_delayed_task_starts_when_it_is_due_on_an_idle_worker() {
 #[test]
 fn streams_and_waits_need_no_runtime_of_their_own() {
     let gate = Gate::default();
-    let app = Qtasks::builder().store("memory:").tasks([gated::spec()]).state(gate.clone());
+    let app = Qtasks::builder().store(crate::store()).tasks([gated::spec()]).state(gate.clone());
     let app = qtasks::blocking::start(app).unwrap();
     let handle = gated::add_task(1).on(&app).add_blocking().unwrap();
     let idle = handle.stream().idle_timeout(Duration::from_millis(10)).try_collect::<Vec<_>>();

@@ -6,6 +6,7 @@ mod forms;
 mod life;
 mod property;
 mod seeds;
+mod sqlite;
 mod stores;
 mod tidy;
 mod watchers;
@@ -24,7 +25,7 @@ fn soon() -> Duration {
 
 /// An app of its own with these task functions.
 async fn app_of(specs: impl IntoIterator<Item = &'static TaskSpec>) -> Qtasks {
-    Qtasks::builder().store("memory:").tasks(specs).start().await.unwrap()
+    Qtasks::builder().store(store()).tasks(specs).start().await.unwrap()
 }
 
 fn failure<F: TaskFn>(error: &WaitError<F>) -> &TaskFailure {
@@ -46,6 +47,24 @@ fn kinds(log: &[Event]) -> String {
         _ => "another",
     };
     log.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// The store that the tests use: `memory:`, or what the environment says, so that all of them run on each.
+fn store() -> String {
+    match std::env::var("QTASKS_TEST_STORE").as_deref() {
+        Err(_) | Ok("memory") => "memory:".to_owned(),
+        Ok("sqlite") => format!("sqlite:{}", scratch().join("q.db").display()),
+        Ok(other) => panic!("`QTASKS_TEST_STORE={other}`: there are `memory` and `sqlite`"),
+    }
+}
+
+/// One that several apps of a test open.
+fn store_named(name: &str) -> String {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(scratch);
+    match &*store() {
+        "memory:" => format!("memory:{name}"),
+        _ => format!("sqlite:{}", FOLDER.join(name).display()),
+    }
 }
 
 /// A new folder for the files of one test. Those of runs that are over go with the next run.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Config, Qtasks};
 use crate::context::States;
 use crate::error::{Error, Result};
-use crate::store::{Prune, Store};
+use crate::store::Store;
 use crate::task::{TaskFn, TaskSpec, check_name};
 
 /// Sets up an app with a worker. Every setting has a default.
@@ -136,16 +136,17 @@ impl Builder {
         self
     }
 
-    /// How long ended tasks are kept: their logs for so long after the end, their rows as long again. Defaults to 1 h
-    /// in memory, where also only 10,000 ended tasks and 256 MiB of their logs are kept.
+    /// How long ended tasks are kept: their logs, arguments and values for so long after the end, their rows as long
+    /// again. Defaults to 7 days, in memory to 1 h.
     pub fn retention(mut self, age: Duration) -> Self {
-        self.config.retention.age = age;
+        self.config.retention = Some(age);
         self
     }
 
-    /// How many ended tasks, and how many bytes of their logs, are kept at most, whatever their age.
+    /// How many ended tasks, and how many bytes of their logs, are kept at most, whatever their age. Defaults to any
+    /// number, in memory to 10,000 tasks and 256 MiB.
     pub fn retention_max(mut self, tasks: Option<u64>, bytes: Option<u64>) -> Self {
-        self.config.retention = Prune { ended_max: tasks, bytes_max: bytes, ..self.config.retention };
+        self.config.retention_max = Some((tasks, bytes));
         self
     }
 

@@ -262,6 +262,11 @@ impl Store for MemoryStore {
     fn durability(&self) -> &'static str {
         "in memory: stored events survive the task and its worker, not the process"
     }
+
+    fn retention(&self) -> Prune {
+        let age = Duration::from_secs(3600);
+        Prune { age, ended_max: Some(10_000), bytes_max: Some(256 << 20), ..Prune::default() }
+    }
 }
 
 impl State {

@@ -300,6 +300,10 @@ impl Store for SqliteStore {
             Durability::Strict => "in a file: stored events survive the process and a crash of the system",
         }
     }
+
+    fn retention(&self) -> Prune {
+        Prune::default()
+    }
 }
 
 /// What a caller can do about an error of SQLite.

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::sink::{Ready, Sink};
+use super::sink::{Ready, Sink, Stop};
 use crate::error::Result;
-use crate::store::{Append, Appended, Store};
+use crate::store::{Append, Appended, Lease, Store};
 
 /// At most so many events in one call, but for a single task's window.
 const EVENTS_MAX: usize = 4096;
@@ -57,6 +57,8 @@ pub(crate) struct Appender {
     keeper: mpsc::UnboundedSender<Job>,
     /// The worker is gone: nothing may be written any more.
     dead: AtomicBool,
+    /// What was dropped because the store did not answer, to be given back when it does.
+    given_up: Mutex<Vec<Lease>>,
 }
 
 impl Appender {
@@ -71,6 +73,7 @@ impl Appender {
             last_write: Mutex::default(),
             keeper,
             dead: AtomicBool::new(false),
+            given_up: Mutex::default(),
         };
         (Arc::new(appender), jobs)
     }
@@ -83,6 +86,23 @@ impl Appender {
     pub(crate) fn kill(&self) {
         self.dead.store(true, Ordering::SeqCst);
         self.queue().clear();
+    }
+
+    /// Drops an attempt whose lease could not be extended.
+    pub(crate) fn give_up(&self, sink: &Sink) {
+        sink.stop(Stop::Fenced);
+        self.give_up_again(vec![sink.lease]);
+    }
+
+    pub(crate) fn give_up_again(&self, leases: Vec<Lease>) {
+        if !self.dead.load(Ordering::SeqCst) {
+            self.given_up.lock().unwrap_or_else(PoisonError::into_inner).extend(leases);
+        }
+    }
+
+    /// What was dropped since the last call.
+    pub(crate) fn given_up(&self) -> Vec<Lease> {
+        std::mem::take(&mut *self.given_up.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A sink has something to write that was not there before.
@@ -203,6 +223,7 @@ impl Appender {
                     tracing::warn!(%error, "the store did not take events; they are sent again in {wait:?}");
                 }
                 Err(_) => {
+                    call.sinks.iter().filter(|s| !s.is_over()).for_each(|s| self.give_up(s));
                     let lost = vec![Appended::Fenced; call.sinks.len()];
                     return self.settle(&call, lost);
                 }

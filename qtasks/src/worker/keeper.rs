@@ -25,6 +25,9 @@ pub(crate) struct Times {
 /// At most so many tasks in one sweep or prune.
 const STEP: usize = 500;
 
+/// Between two steps while there is more to do than one can.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Starts the thread. It ends with `over`.
 pub(crate) async fn start(
     store: Arc<dyn Store>,
@@ -45,7 +48,11 @@ pub(crate) async fn start(
                 Err(error) => return drop(ready.send(Err(error))),
             };
             let _ = ready.send(Ok(()));
-            let heart = heartbeats(&store, times, worker.as_ref().map(|(worker, ..)| worker.clone()));
+            let heart = heartbeats(
+                &store,
+                times,
+                worker.as_ref().map(|(worker, appender, _)| (worker.clone(), Arc::clone(appender))),
+            );
             let sweeps = sweeps(&store, times, retention);
             let appends = async {
                 match worker {
@@ -66,18 +73,21 @@ fn unavailable(error: &dyn std::error::Error) -> Error {
 }
 
 /// Extends the leases of what is running.
-async fn heartbeats(store: &Arc<dyn Store>, times: Times, worker: Option<Weak<Worker>>) {
-    let Some(worker) = worker else { return };
+async fn heartbeats(store: &Arc<dyn Store>, times: Times, worker: Option<(Weak<Worker>, Arc<Appender>)>) {
+    let Some((worker, appender)) = worker else { return };
     loop {
         tokio::time::sleep(times.heartbeat).await;
         let Some(worker) = worker.upgrade() else { return };
+        give_back(store, times, &appender).await;
         let sinks = worker.running();
         if sinks.is_empty() {
             continue;
         }
         let sent = Instant::now();
         let leases: Vec<Lease> = sinks.iter().map(|s| s.lease).collect();
-        let answered = tokio::time::timeout(times.lease, store.extend(leases, times.lease)).await;
+        // By then the leases are over, unless this one came through.
+        let wait = times.lease - times.heartbeat;
+        let answered = tokio::time::timeout(wait, store.extend(leases, times.lease)).await;
         match answered {
             Ok(Ok(answers)) => {
                 for (sink, answer) in sinks.iter().zip(answers) {
@@ -98,8 +108,21 @@ async fn heartbeats(store: &Arc<dyn Store>, times: Times, worker: Option<Weak<Wo
         }
         for sink in sinks.iter().filter(|s| !s.has_lease() && !s.is_over()) {
             tracing::error!(id = %sink.id(), "the lease is over and could not be extended; the task is dropped");
-            sink.stop(Stop::Fenced);
+            appender.give_up(sink);
         }
+    }
+}
+
+/// Gives back what was dropped because the store did not answer for too long. Whoever has it by now is not disturbed;
+/// and where nobody has, nothing was lost, so that it is not to be counted as a crash.
+async fn give_back(store: &Arc<dyn Store>, times: Times, appender: &Appender) {
+    let leases = appender.given_up();
+    if leases.is_empty() {
+        return;
+    }
+    match tokio::time::timeout(times.lease, store.release(leases.clone())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => appender.give_up_again(leases),
     }
 }
 
@@ -108,17 +131,27 @@ async fn sweeps(store: &Arc<dyn Store>, times: Times, retention: Option<Prune>) 
     let Times { lease, heartbeat, scan, crashes_max } = times;
     let mut turn = 0_u64;
     loop {
+        let mut more = false;
         match store.sweep(Sweep { max: STEP, lease, heartbeat, crashes_max }).await {
-            Ok(swept) if swept.requeued + swept.ended > 0 => {
-                tracing::warn!(requeued = swept.requeued, ended = swept.ended, "tasks had lost their worker");
+            Ok(swept) => {
+                if swept.requeued + swept.ended > 0 {
+                    tracing::warn!(requeued = swept.requeued, ended = swept.ended, "tasks had lost their worker");
+                }
+                let most = swept.promoted.max(swept.expired).max(swept.requeued + swept.ended);
+                more |= most >= STEP;
             }
-            Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the store could not be swept"),
         }
-        if let Some(retention) = retention
-            && let Err(error) = store.prune(Prune { max: STEP, ..retention }).await
-        {
-            tracing::warn!(%error, "the store could not be pruned");
+        if let Some(retention) = retention {
+            match store.prune(Prune { max: STEP, ..retention }).await {
+                Ok(pruned) => more |= pruned.logs.max(pruned.rows) >= STEP,
+                Err(error) => tracing::warn!(%error, "the store could not be pruned"),
+            }
+        }
+        if more {
+            // Others have their turn between the steps.
+            tokio::time::sleep(PAUSE).await;
+            continue;
         }
         // Up to a tenth earlier, so that many processes don't sweep together.
         let early = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), turn) % 100;

@@ -63,4 +63,8 @@ impl Store for Copying {
     fn durability(&self) -> &'static str {
         self.0.durability()
     }
+
+    fn retention(&self) -> Prune {
+        self.0.retention()
+    }
 }

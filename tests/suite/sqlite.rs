@@ -1,0 +1,235 @@
+//! What only a store in a file has to promise.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use qtasks::prelude::*;
+use qtasks::store::sqlite::Durability;
+use qtasks::store::{Hint, Interest, SqliteStore, Store};
+use qtasks::{Clock, ErrorKind, Status};
+use rusqlite::Connection;
+
+use super::{scratch, soon, until_async};
+
+fn url(path: &Path) -> String {
+    format!("sqlite:{}", path.display())
+}
+
+/// As another process would open it: with connections and a writer of its own.
+fn apart(path: &Path) -> Arc<SqliteStore> {
+    SqliteStore::new(path, Durability::Fast, Clock::system()).unwrap()
+}
+
+async fn refused(url: &str) -> qtasks::Error {
+    qtasks::store::open(url).await.unwrap_err()
+}
+
+#[task]
+async fn counts(n: u64) -> u64 {
+    for i in 0..n {
+        yield_!(i);
+    }
+}
+
+#[task]
+async fn ticks(ctx: Context, n: u64) -> u64 {
+    for i in 0..n {
+        ctx.sleep(Duration::from_millis(20)).await;
+        yield_!(i);
+    }
+}
+
+#[task]
+async fn plain(a: u64, b: u64) -> u64 {
+    a + b
+}
+
+#[tokio::test]
+async fn what_can_not_be_a_store_is_refused_with_the_reason() {
+    let folder = scratch();
+    let path = folder.join("q.db");
+    for (url, kind, said) in [
+        ("sqlite:".to_owned(), ErrorKind::Invalid, "sqlite:tasks.db"),
+        ("sqlite::memory:".to_owned(), ErrorKind::Invalid, "memory:"),
+        (format!("{}?durability=maybe", url(&path)), ErrorKind::Invalid, "durability=strict"),
+        (format!("{}?mode=ro", url(&path)), ErrorKind::Invalid, "`mode=ro`"),
+        (url(&folder), ErrorKind::Invalid, "is a directory"),
+        (url(&folder.join("no/such/q.db")), ErrorKind::Unavailable, "can't be made"),
+    ] {
+        let error = refused(&url).await;
+        assert_eq!(error.kind(), kind, "{url}: {error}");
+        assert!(error.to_string().contains(said), "{url}: {error}");
+    }
+    assert!(!path.exists(), "a URL that is wrong makes no file");
+
+    std::fs::write(folder.join("text.db"), "this is no database, and is long enough to be taken for one ".repeat(20))
+        .unwrap();
+    let error = refused(&url(&folder.join("text.db"))).await;
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("is not a database"), "{error}");
+
+    let foreign = folder.join("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+    let error = refused(&url(&foreign)).await;
+    assert!(error.to_string().contains("a database of something else"), "{error}");
+    let tables: i64 = Connection::open(&foreign)
+        .unwrap()
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(tables, 1, "it is left as it was");
+
+    drop(qtasks::store::open(&url(&path)).await.unwrap());
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = refused(&url(&path)).await;
+    assert!(error.to_string().contains("a later version"), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_the_file() {
+    let folder = scratch();
+    let path = folder.join("q.db");
+    let app = Qtasks::builder().store(url(&path)).tasks([plain::spec()]).start().await.unwrap();
+    plain::add_task(1, 2).on(&app).timeout(soon()).await.unwrap();
+    for file in std::fs::read_dir(&folder).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", file.file_name());
+    }
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_when_it_is_opened_again() {
+    let path = scratch().join("q.db");
+    for durability in ["", "?durability=fast", "?durability=strict"] {
+        let url = format!("{}{durability}", url(&path));
+        let app = Qtasks::builder().store(&url).tasks([counts::spec()]).start().await.unwrap();
+        let id = counts::add_task(5_000).on(&app).timeout(soon()).await.unwrap().id;
+        app.shutdown().await.unwrap();
+        drop(app);
+        let app = Qtasks::open(&url).await.unwrap();
+        let again = TaskHandle::<counts>::attach(&app, id).await.unwrap();
+        assert_eq!(again.wait().await.unwrap().returning, (0..5_000).collect::<Vec<_>>());
+        let from = again.stream_after(4_001).try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(from, (4_000..5_000).collect::<Vec<_>>());
+        app.shutdown().await.unwrap();
+    }
+}
+
+/// Two that share nothing but the file hear of each other: of ready tasks, of values, of ends, of cancels.
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_reach_other_processes() {
+    let path = scratch().join("q.db");
+    // Far longer than the test may take: without hints nobody would look.
+    let scan = Duration::from_secs(3_600);
+    let worker = Qtasks::builder().with_store(apart(&path)).scan(scan).tasks([ticks::spec(), plain::spec()]);
+    let worker = worker.start().await.unwrap();
+    let other = Qtasks::builder().with_store(apart(&path)).scan(scan).tasks([ticks::spec(), plain::spec()]);
+    let other = other.open().await.unwrap();
+
+    assert_eq!(plain::add_task(1, 2).on(&other).timeout(soon()).await.unwrap().returning, 3);
+    let task = ticks::add_task(10).on(&other).await.unwrap();
+    let seen = tokio::time::timeout(soon(), task.stream().try_collect::<Vec<_>>()).await.unwrap().unwrap();
+    assert_eq!(seen, (0..10).collect::<Vec<_>>());
+
+    let task = ticks::add_task(1_000_000).on(&other).await.unwrap();
+    task.stream().next().await.unwrap().unwrap();
+    task.cancel("no longer wanted").await.unwrap();
+    let ended = task.wait_timeout(soon()).await.unwrap_err();
+    assert_eq!(ended.failure().unwrap().message, "no longer wanted");
+    worker.shutdown().await.unwrap();
+    other.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_is_told_once() {
+    let path = scratch().join("q.db");
+    let (a, b) = (apart(&path), apart(&path));
+    let interest = Arc::new(Interest::default());
+    interest.serve([("default".to_owned(), "plain".to_owned())]);
+    let mut hints = b.watch(Arc::clone(&interest)).await.unwrap();
+    let adds = Qtasks::builder().with_store(a).tasks([plain::spec()]).open().await.unwrap();
+    for _ in 0..3 {
+        interest.rest();
+        plain::add_task(1, 2).on(&adds).await.unwrap();
+        let hint = tokio::time::timeout(soon(), hints.next()).await.unwrap().unwrap();
+        assert_eq!(hint, Hint::Ready { queue: "default".into(), name: "plain".into() });
+    }
+}
+
+/// Another process may hold the lock for longer than any lease: nobody sees an error, and nothing counts as a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stands_still_costs_no_task_its_attempts() {
+    let path = scratch().join("q.db");
+    let lease = Duration::from_millis(300);
+    let builder = Qtasks::builder().with_store(apart(&path)).lease(lease).scan(Duration::from_millis(50));
+    let app = builder.tasks([ticks::spec(), plain::spec()]).start().await.unwrap();
+    let task = ticks::add_task(60).on(&app).await.unwrap();
+    let mut values = task.stream();
+    for i in 0..5 {
+        assert_eq!(values.try_next().await.unwrap(), Some(i));
+    }
+    let lock = Connection::open(&path).unwrap();
+    lock.busy_timeout(soon()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let adds = tokio::spawn({
+        let app = app.clone();
+        async move { plain::add_task(1, 2).on(&app).timeout(soon()).await }
+    });
+    tokio::time::sleep(lease * 5).await;
+    assert!(!adds.is_finished());
+    lock.execute_batch("COMMIT").unwrap();
+    assert_eq!(adds.await.unwrap().unwrap().returning, 3);
+    let rest = tokio::time::timeout(soon(), values.try_collect::<Vec<_>>()).await.unwrap().unwrap();
+    assert_eq!(rest, (5..60).collect::<Vec<_>>());
+    let record = task.record().await.unwrap();
+    assert_eq!((record.status, record.crashes, record.failures), (Status::Completed, 0, 0));
+    let log = task.events_from(1).try_collect::<Vec<_>>().await.unwrap();
+    let lost = log.iter().filter(|e| matches!(e.kind, qtasks::EventKind::Retry { .. })).count();
+    assert_eq!(lost, 0, "no attempt was lost: {}", super::kinds(&log));
+    app.shutdown().await.unwrap();
+}
+
+/// Eight writers of their own on one file, at full speed: each waits for its turn, and none is told of a lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_one_file_wait_for_each_other() {
+    let path = scratch().join("q.db");
+    let writers = (0..8).map(|_| {
+        let store = apart(&path);
+        tokio::spawn(async move {
+            let app = Qtasks::builder().with_store(store).tasks([plain::spec()]).open().await.unwrap();
+            for i in 0..50 {
+                plain::add_task(i, 1).on(&app).await.unwrap();
+            }
+            app.shutdown().await.unwrap();
+        })
+    });
+    for writer in futures::future::join_all(writers).await {
+        writer.unwrap();
+    }
+    let stats = apart(&path).stats().await.unwrap();
+    assert_eq!(stats.queues["default"][&Status::Queued], 400);
+}
+
+/// The log of a task that retention takes goes in pieces, and its rows with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_is_taken_in_pieces() {
+    let path = scratch().join("q.db");
+    let app = Qtasks::builder().with_store(apart(&path)).tasks([counts::spec()]).yields_max(1_000_000);
+    let app = app.start().await.unwrap();
+    let task = counts::add_task(200_000).on(&app).await.unwrap();
+    task.wait().await.unwrap();
+    let db = Connection::open(&path).unwrap();
+    let rows = || db.query_row("SELECT count(*) FROM log", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(rows() > 0);
+    let prune = qtasks::store::Prune { age: Duration::ZERO, ..app.store().retention() };
+    until_async(async || {
+        app.store().prune(prune).await.unwrap();
+        rows() == 0
+    })
+    .await;
+    app.shutdown().await.unwrap();
+}
