@@ -5,7 +5,10 @@
 //! qtasks::store_conformance!(my_store, |clock| async move { Some(MyStore::temporary(clock).await) });
 //! ```
 //! expands to a module with one test per promise. `None` means that the server is not there: the test prints `SKIP`,
-//! or fails if `QTASKS_REQUIRE_STORES` is set.
+//! or fails if `QTASKS_REQUIRE_STORES` is set. The tests use `tokio` with its features `macros` and `rt-multi-thread`.
+//!
+//! The same cases hold of a store that is wrapped: [`Copying`] shows that nothing works by sharing memory,
+//! [`Persistent::over_faults`] that a caller which repeats its calls need not know what became of those that failed.
 
 #![expect(clippy::unwrap_used, reason = "a suite of tests: a panic is a promise broken")]
 
@@ -22,8 +25,12 @@ use crate::event::{DraftBuilder, EventCode, EventKind};
 use crate::task::{FailureKind, TaskFailure};
 
 mod copying;
+mod faulty;
+mod wrapping;
 
 pub use copying::Copying;
+pub use faulty::{Faults, Faulty, Persistent};
+pub use wrapping::{Deaf, Operation};
 
 /// Expands to one test per promise for a store: see [`conformance`](crate::store::conformance).
 #[macro_export]
@@ -81,7 +88,8 @@ macro_rules! store_conformance {
     (@each $name:ident, $open:expr; $($case:ident,)*) => {
         mod $name {
             $(
-                #[tokio::test]
+                // Several threads: what is claimed or put by many is so at the same time.
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
                 async fn $case() {
                     let open = $open;
                     $crate::store::conformance::run(stringify!($name), open, $crate::store::conformance::$case).await;
