@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::LocalBoxFuture;
 
 use super::*;
 use crate::clock::Clock;
@@ -37,12 +38,21 @@ pub use wrapping::{Deaf, Operation};
 macro_rules! store_conformance {
     ($name:ident, $open:expr) => {
         $crate::store_conformance!(@each $name, $open;
+            // adding.rs
             an_added_task_can_be_read_again,
             adding_again_adds_nothing,
             a_batch_with_a_conflict_adds_nothing,
             an_idempotency_key_is_used_once_under_100_adds,
             a_unique_key_holds_while_the_task_does,
             a_held_task_waits_for_start,
+            an_id_twice_in_a_batch_is_one_task,
+            a_key_twice_in_a_batch_is_one_task,
+            a_unique_key_holds_under_50_adds,
+            keys_that_look_alike_are_others,
+            a_large_batch_is_added_in_order,
+            an_empty_batch_is_answered_empty,
+            unknown_ids_are_told,
+            // claiming.rs
             a_claimed_task_is_not_claimed_twice,
             the_most_urgent_task_comes_first,
             only_what_is_offered_is_claimed,
@@ -53,12 +63,29 @@ macro_rules! store_conformance {
             a_claim_tells_where_to_go_on,
             many_claimers_share_without_overlap,
             the_clock_is_the_store_s_own,
+            a_held_task_is_never_claimed,
+            no_room_takes_nothing,
+            priorities_go_to_their_limits,
+            due_in_any_year,
+            durations_may_be_for_ever,
+            numbers_go_to_their_limits,
+            a_claim_brings_the_task_s_own_limits,
+            a_cancel_and_a_claim_agree,
+            an_epoch_is_the_clock_or_one_more,
+            // appending.rs
             seqs_are_dense,
             a_repeated_append_changes_nothing,
             an_append_needs_its_epoch_and_its_place,
             a_refused_append_leaves_the_others,
             a_retry_comes_back_after_its_delay,
             rewinds_are_kept,
+            an_append_is_known_again_after_the_task_moved_on,
+            an_append_after_another_tail_is_refused,
+            an_owner_s_append_keeps_the_epoch,
+            a_checkpoint_goes_with_its_append,
+            two_appends_of_one_task_are_taken_in_order,
+            one_of_many_appends_is_taken,
+            // leases.rs
             a_lost_lease_comes_back_with_a_higher_epoch,
             too_many_crashes_fail_the_task,
             progress_forgives_crashes,
@@ -67,22 +94,68 @@ macro_rules! store_conformance {
             extend_saves_a_lease_that_ran_out,
             release_gives_back_without_counting,
             release_under_a_cancel_ends_the_task,
+            a_sweep_needs_no_worker,
+            a_sweep_that_finds_nothing_is_marked,
+            a_gap_is_counted_once,
+            a_sweep_does_no_more_than_it_is_told,
+            a_budget_of_no_crash_fails_at_once,
+            epoch_and_attempt_only_grow,
+            // ending.rs
             the_end_and_its_event_are_one_step,
             cancel_in_every_status,
             a_retry_under_a_cancel_is_cancelled,
             the_first_reason_is_kept,
+            asking_a_running_task_to_cancel_moves_nothing,
+            what_was_yielded_is_kept,
+            // reading.rs
             reading_pages_through_a_log,
             hashes_are_those_that_hold,
             lists_page_through_what_matches,
             stats_count_by_queue_and_status,
+            reading_past_the_tail_is_empty,
+            lists_match_every_word_of_a_filter,
+            lists_match_whole_words,
+            pages_hold_still_while_tasks_are_added,
+            a_cursor_of_nothing_is_invalid,
+            stats_follow_every_step,
+            // documents.rs
             documents_are_compared_and_set,
             documents_expire,
+            one_of_50_puts_wins,
+            a_document_begins_again_after_it_expired,
+            a_put_sets_a_new_end,
+            prefixes_are_no_patterns,
+            documents_are_bytes,
+            // hints.rs
             hints_come_for_what_interests,
             one_idle_worker_is_woken,
             a_worker_is_woken_only_for_what_it_serves,
+            every_end_is_hinted,
+            hints_that_nobody_reads_delay_nobody,
+            hints_may_be_lost,
+            // retention.rs
             pruning_takes_the_log_then_the_row,
             pruning_keeps_the_newest,
+            keys_are_freed_with_the_row,
+            pruning_goes_in_small_steps,
+            age_counts_from_the_end,
+            a_bare_row_still_answers,
+            // fidelity.rs
             data_comes_back_byte_for_byte,
+            json_keeps_its_spelling,
+            nothing_is_not_null,
+            text_comes_back_as_it_went_in,
+            every_kind_comes_back,
+            // repeating.rs
+            a_repeated_cancel_keeps_the_first,
+            a_repeated_release_is_harmless,
+            a_repeated_document_put_shows_in_the_document,
+            a_repeated_sweep_loses_nothing,
+            a_repeated_prune_goes_on,
+            a_repeated_start_changes_nothing,
+            a_repeated_add_finds_its_tasks,
+            a_repeated_claim_takes_no_more,
+            a_repeated_batch_is_taken_once,
         );
     };
     (@each $name:ident, $open:expr; $($case:ident,)*) => {
@@ -99,14 +172,16 @@ macro_rules! store_conformance {
     };
 }
 
+/// A case on its way.
+pub type Case = LocalBoxFuture<'static, ()>;
+
 /// Runs one case on a store of its own.
 ///
 /// # Panics
 /// If the case fails; if there is no store although `QTASKS_REQUIRE_STORES` is set.
-pub async fn run<O, C>(name: &str, open: impl FnOnce(Clock) -> O, case: impl FnOnce(Arc<dyn Store>, Clock) -> C)
+pub async fn run<O>(name: &str, open: impl FnOnce(Clock) -> O, case: fn(Arc<dyn Store>, Clock) -> Case)
 where
     O: Future<Output = Option<Arc<dyn Store>>>,
-    C: Future<Output = ()>,
 {
     let clock = Clock::manual();
     match open(clock.clone()).await {
@@ -214,7 +289,10 @@ macro_rules! cases {
         ///
         /// # Panics
         /// If the store breaks that promise.
-        pub async fn $name($store: Arc<dyn Store>, $clock: Clock) $body
+        // Boxed, so that it is compiled once, not in each test of each store.
+        pub fn $name($store: Arc<dyn Store>, $clock: Clock) -> Case {
+            Box::pin(async move $body)
+        }
     )* };
 }
 
@@ -227,6 +305,7 @@ mod fidelity;
 mod hints;
 mod leases;
 mod reading;
+mod repeating;
 mod retention;
 
 pub use adding::*;
@@ -238,4 +317,5 @@ pub use fidelity::*;
 pub use hints::*;
 pub use leases::*;
 pub use reading::*;
+pub use repeating::*;
 pub use retention::*;

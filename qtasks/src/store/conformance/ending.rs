@@ -85,4 +85,49 @@ cases! {
         let r = record(&*store, id).await;
         assert_eq!((r.status, r.cancel_reason), (Status::Completed, None));
     }
+
+    /// Its owner keeps it, and its place in the log, until it hears of it.
+    asking_a_running_task_to_cancel_moves_nothing(store, _) {
+        let id = add(&*store, new("a")).await;
+        let task = claim_one(&*store).await;
+        yields(&*store, &task, 0, 0, 2).await;
+        let before = record(&*store, id).await;
+        assert_eq!(store.cancel(id, "why".into()).await.unwrap(), Cancelled::Asked);
+        let r = record(&*store, id).await;
+        assert_eq!((r.status, r.tail, r.epoch, r.attempt), (Status::Running, 2, before.epoch, 1));
+        assert_eq!((r.cancel_reason.as_deref(), r.completed_at), (Some("why"), None));
+        let more = append(&task, 2, Outcome::Running, |d| d.yielded(2, 1, b"1"));
+        let answer = append_one(&*store, more).await;
+        assert_eq!(answer, Appended::Stored { tail: 3, cancel: Some("why".into()) });
+        append_one(&*store, append(&task, 3, Outcome::Ended, |d| d.cancelled(3, "why"))).await;
+        let r = record(&*store, id).await;
+        assert_eq!((r.status, r.yields, r.epoch), (Status::Cancelled, 3, before.epoch));
+    }
+
+    /// What was yielded is kept on every way out.
+    what_was_yielded_is_kept(store, clock) {
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            ids.push(add(&*store, new("a")).await);
+        }
+        store.sweep(SWEEP).await.unwrap();
+        let tasks = store.claim(claim("w", 4)).await.unwrap().tasks;
+        for task in &tasks {
+            yields(&*store, task, 0, 0, 3).await;
+        }
+        let failure = TaskFailure::new(FailureKind::Panic, "no");
+        append_one(&*store, append(&tasks[0], 3, Outcome::Ended, |d| d.failed(3, &failure))).await;
+        store.cancel(ids[1], "why".into()).await.unwrap();
+        store.release(vec![lease(&tasks[1]), lease(&tasks[2])]).await.unwrap();
+        store.cancel(ids[2], "why".into()).await.unwrap();
+        pass(&*store, &clock, LEASE).await;
+        store.cancel(ids[3], "why".into()).await.unwrap();
+        for (id, tail) in ids.into_iter().zip([4, 4, 4, 5]) {
+            let r = record(&*store, id).await;
+            assert_eq!((r.yields, r.tail, r.status.is_ended()), (3, tail, true));
+            let all = events(&*store, id).await;
+            let kept = all.iter().filter(|e| matches!(e.kind, EventKind::Yield { .. })).count();
+            assert_eq!((kept, all.len() as u64), (3, tail));
+        }
+    }
 }

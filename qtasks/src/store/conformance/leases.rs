@@ -107,4 +107,128 @@ cases! {
         assert_eq!((r.status, r.cancel_reason.as_deref()), (Status::Cancelled, Some("why")));
         assert!(matches!(&events(&*store, id).await[0].kind, EventKind::Cancelled { reason } if reason == "why"));
     }
+
+    /// Any process that has the store open puts right what time has changed.
+    a_sweep_needs_no_worker(store, clock) {
+        let ids = [
+            add(&*store, NewTask { priority: -1, ..new("a") }).await,
+            add(&*store, NewTask { due: Due::In(LEASE), ..new("x") }).await,
+            add(&*store, NewTask { expires: Some(LEASE), ..new("x") }).await,
+        ];
+        let other = store.on_this_runtime().await.unwrap();
+        other.sweep(SWEEP).await.unwrap();
+        claim_one(&*store).await;
+        let swept = pass(&*other, &clock, LEASE).await;
+        assert_eq!(swept, Swept { promoted: 1, requeued: 1, ended: 0, expired: 1 });
+        for (id, status) in ids.into_iter().zip([Status::Queued, Status::Queued, Status::Cancelled]) {
+            assert_eq!(record(&*store, id).await.status, status);
+        }
+    }
+
+    /// Who looks in vain has looked: no gap is seen after it.
+    a_sweep_that_finds_nothing_is_marked(store, clock) {
+        store.sweep(SWEEP).await.unwrap();
+        clock.advance(Duration::from_secs(4));
+        assert_eq!(store.sweep(SWEEP).await.unwrap(), Swept::default());
+        add(&*store, new("a")).await;
+        claim_one(&*store).await;
+        for _ in 0..2 {
+            clock.advance(Duration::from_secs(4));
+            assert_eq!(store.sweep(SWEEP).await.unwrap(), Swept::default());
+        }
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(store.sweep(SWEEP).await.unwrap().requeued, 1);
+    }
+
+    /// One heartbeat and a second after the first look, however many look in between; what is no lease waits for
+    /// nothing.
+    a_gap_is_counted_once(store, clock) {
+        let delayed = add(&*store, NewTask { due: Due::In(LEASE), ..new("x") }).await;
+        add(&*store, NewTask { expires: Some(LEASE), ..new("x") }).await;
+        let id = add(&*store, new("a")).await;
+        store.sweep(SWEEP).await.unwrap();
+        for gap in 1..=2 {
+            claim_one(&*store).await;
+            clock.advance(Duration::from_secs(3600));
+            let first = store.sweep(SWEEP).await.unwrap();
+            let found = usize::from(gap == 1);
+            assert_eq!(first, Swept { promoted: found, expired: found, ..Swept::default() });
+            for ms in [0, 1_500, 1_500, 999] {
+                clock.advance(Duration::from_millis(ms));
+                assert_eq!(store.sweep(SWEEP).await.unwrap(), Swept::default());
+            }
+            clock.advance(Duration::from_millis(1));
+            assert_eq!(store.sweep(SWEEP).await.unwrap().requeued, 1, "after gap {gap}");
+            assert_eq!(record(&*store, id).await.crashes, gap);
+        }
+        assert_eq!(record(&*store, delayed).await.status, Status::Queued);
+    }
+
+    /// At most so many of each sort; the rest the next time.
+    a_sweep_does_no_more_than_it_is_told(store, clock) {
+        for _ in 0..5 {
+            add(&*store, new("a")).await;
+            add(&*store, NewTask { due: Due::In(LEASE), ..new("x") }).await;
+            add(&*store, NewTask { expires: Some(LEASE), ..new("x") }).await;
+        }
+        assert_eq!(store.claim(claim("w", 9)).await.unwrap().tasks.len(), 5);
+        let small = Sweep { max: 2, ..SWEEP };
+        for _ in 0..3 {
+            store.sweep(SWEEP).await.unwrap();
+            clock.advance(LEASE / 3);
+        }
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(store.sweep(Sweep { max: 0, ..SWEEP }).await.unwrap(), Swept::default());
+        for left in [2, 2, 1, 0] {
+            let swept = Swept { promoted: left, requeued: left, ended: 0, expired: left };
+            assert_eq!(store.sweep(small).await.unwrap(), swept);
+        }
+    }
+
+    /// A budget of none ends the first that is lost; without progress, not with.
+    a_budget_of_no_crash_fails_at_once(store, clock) {
+        let id = add(&*store, new("a")).await;
+        store.sweep(SWEEP).await.unwrap();
+        claim_one(&*store).await;
+        for _ in 0..2 {
+            clock.advance(LEASE / 2);
+            let strict = Sweep { crashes_max: 0, ..SWEEP };
+            store.sweep(strict).await.unwrap();
+        }
+        let r = record(&*store, id).await;
+        assert_eq!((r.status, r.attempt, r.tail), (Status::Failed, 1, 1));
+        assert_eq!(r.completed_at, Some(clock.now()));
+    }
+
+    /// Only claim, sweep, release and cancel move them, and only up.
+    epoch_and_attempt_only_grow(store, clock) {
+        let id = add(&*store, NewTask { held: true, ..new("a") }).await;
+        store.sweep(SWEEP).await.unwrap();
+        store.start(vec![id]).await.unwrap();
+        let mut last = (0, 0);
+        let mut look = async |what: &str| {
+            let r = record(&*store, id).await;
+            assert!(r.epoch >= last.0 && r.attempt >= last.1, "{what}: {last:?} before {r:?}");
+            last = (r.epoch, r.attempt);
+            last
+        };
+        look("start").await;
+        for attempt in 1..=3 {
+            let task = claim_one(&*store).await;
+            assert_eq!(look("claim").await, (task.record.epoch, attempt));
+            store.extend(vec![lease(&task)], LEASE).await.unwrap();
+            store.sweep(SWEEP).await.unwrap();
+            store.start(vec![id]).await.unwrap();
+            assert_eq!(look("extend").await, (task.record.epoch, attempt));
+            if attempt == 2 {
+                pass(&*store, &clock, LEASE).await;
+            } else {
+                store.release(vec![lease(&task)]).await.unwrap();
+            }
+            let (epoch, now) = look("given back").await;
+            assert!(epoch > task.record.epoch && now == attempt);
+        }
+        store.cancel(id, "why".into()).await.unwrap();
+        assert_eq!(look("cancel").await.1, 3);
+    }
 }
