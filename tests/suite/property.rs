@@ -5,15 +5,15 @@
 //! failed once are kept in `property.txt` beside this file and run first.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm, TestRng, TestRunner};
 use qtasks::prelude::*;
-use qtasks::store::{Answer, MemoryStore, Store};
-use qtasks::{Clock, Error, ErrorKind, Event, EventKind, RetryPolicy, Status, WaitError};
+use qtasks::store::conformance::{Faults, Faulty, Operation};
+use qtasks::store::{MemoryStore, Store};
+use qtasks::{Clock, ErrorKind, Event, EventKind, RetryPolicy, Status, WaitError};
 use serde::{Deserialize, Serialize};
 
 use crate::soon;
@@ -401,75 +401,8 @@ fn every_reader_s_view_is_the_effective_log() {
 
 #[test]
 fn it_is_so_with_a_store_that_fails_forgets_to_answer_and_is_slow() {
-    run(300, || Arc::new(Faulty { store: MemoryStore::new(Clock::system()), calls: AtomicU64::new(1) }));
-}
-
-/// A store whose writes fail before they are done, are done without an answer, or take their time.
-#[derive(Debug)]
-struct Faulty {
-    store: Arc<MemoryStore>,
-    calls: AtomicU64,
-}
-
-impl Faulty {
-    fn disturbed<'a, T: Send + 'a>(&'a self, answer: impl FnOnce() -> Answer<'a, T> + Send + 'a) -> Answer<'a, T> {
-        // The same order of faults in every run, spread by a multiplication.
-        let chance = (self.calls.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 100;
-        let fault = |what: &str| Err(Error::new(ErrorKind::Unavailable, what));
-        Box::pin(async move {
-            match chance {
-                0..5 => return fault("not done"),
-                5..10 => {
-                    drop(answer().await);
-                    return fault("done, and the answer is lost");
-                }
-                10..30 => tokio::task::yield_now().await,
-                30..33 => tokio::time::sleep(Duration::from_millis(1)).await,
-                _ => {}
-            }
-            answer().await
-        })
-    }
-}
-
-mod faulty {
-    use super::*;
-    use qtasks::store::*;
-    use qtasks::{TaskId, TaskRecord};
-
-    macro_rules! passed_on {
-        ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => { $(
-            fn $name(&self, $($arg: $ty),*) -> Answer<'_, $out> { self.store.$name($($arg),*) }
-        )* };
-    }
-
-    impl Store for Faulty {
-        fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
-            self.disturbed(move || self.store.claim(claim))
-        }
-        fn append(&self, batch: Vec<Append>) -> Answer<'_, Vec<Appended>> {
-            self.disturbed(move || self.store.append(batch))
-        }
-        passed_on! {
-            add(batch: Vec<NewTask>) -> Vec<Added>;
-            sweep(sweep: Sweep) -> Swept;
-            extend(leases: Vec<Lease>, lease: Duration) -> Vec<Extended>;
-            start(ids: Vec<TaskId>) -> Vec<Option<Status>>;
-            cancel(id: TaskId, reason: String) -> qtasks::store::Cancelled;
-            release(leases: Vec<Lease>) -> ();
-            get(ids: Vec<TaskId>) -> Vec<Option<TaskRecord>>;
-            list(list: List) -> Listed;
-            stats() -> Stats;
-            read(read: Read) -> Slice;
-            watch(interest: Arc<Interest>) -> Hints;
-            prune(prune: Prune) -> Pruned;
-            doc_get(key: String) -> Option<Doc>;
-            doc_put(put: DocPut) -> Option<u64>;
-            doc_list(prefix: String) -> Vec<Doc>;
-            on_this_runtime() -> Arc<dyn Store>;
-        }
-        fn durability(&self) -> &'static str {
-            self.store.durability()
-        }
-    }
+    let written = &[Operation::Claim, Operation::Append];
+    let percent = Faults { refused_percent: 5, lost_percent: 5, slow_percent: 23, ..Faults::default() };
+    let faults = Faults { disturbed: written, ..percent };
+    run(300, || Faulty::new(MemoryStore::new(Clock::system()), faults));
 }

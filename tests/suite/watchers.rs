@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use qtasks::prelude::*;
-use qtasks::store::{MemoryStore, Store};
+use qtasks::store::MemoryStore;
+use qtasks::store::conformance::Deaf;
 use qtasks::{Clock, ErrorKind};
 
 use crate::soon;
@@ -120,53 +121,9 @@ async fn a_watcher_may_leave_and_return() {
     assert_eq!(seq, 5_002);
 }
 
-/// A store that gives no hints at all.
-mod deaf {
-    use super::*;
-    use qtasks::store::*;
-    use qtasks::{Status, TaskId, TaskRecord};
-
-    #[derive(Debug)]
-    pub(super) struct Deaf(pub(super) Arc<dyn Store>);
-
-    macro_rules! passed_on {
-        ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => { $(
-            fn $name(&self, $($arg: $ty),*) -> Answer<'_, $out> { self.0.$name($($arg),*) }
-        )* };
-    }
-
-    impl Store for Deaf {
-        passed_on! {
-            add(batch: Vec<NewTask>) -> Vec<Added>;
-            claim(claim: Claim) -> Claimed;
-            sweep(sweep: Sweep) -> Swept;
-            append(batch: Vec<Append>) -> Vec<Appended>;
-            extend(leases: Vec<Lease>, lease: Duration) -> Vec<Extended>;
-            start(ids: Vec<TaskId>) -> Vec<Option<Status>>;
-            cancel(id: TaskId, reason: String) -> qtasks::store::Cancelled;
-            release(leases: Vec<Lease>) -> ();
-            get(ids: Vec<TaskId>) -> Vec<Option<TaskRecord>>;
-            list(list: List) -> Listed;
-            stats() -> Stats;
-            read(read: Read) -> Slice;
-            prune(prune: Prune) -> Pruned;
-            doc_get(key: String) -> Option<Doc>;
-            doc_put(put: DocPut) -> Option<u64>;
-            doc_list(prefix: String) -> Vec<Doc>;
-            on_this_runtime() -> Arc<dyn Store>;
-        }
-        fn watch(&self, _: Arc<Interest>) -> Answer<'_, Hints> {
-            Box::pin(async { Ok(futures::stream::pending().boxed()) })
-        }
-        fn durability(&self) -> &'static str {
-            self.0.durability()
-        }
-    }
-}
-
 #[tokio::test]
 async fn without_any_hint_every_watcher_still_ends() {
-    let store = Arc::new(deaf::Deaf(MemoryStore::new(Clock::system()) as Arc<dyn Store>));
+    let store = Arc::new(Deaf(MemoryStore::new(Clock::system())));
     let app = Qtasks::builder().with_store(store).tasks([counts::spec()]).scan(Duration::from_millis(20));
     let app = app.start().await.unwrap();
     let handle = counts::add_task(3_000).on(&app).await.unwrap();
