@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm, TestRng, TestRunner};
 use qtasks::prelude::*;
 use qtasks::store::conformance::{Faults, Faulty, Operation};
-use qtasks::store::{MemoryStore, Store};
+use qtasks::store::sqlite::Durability;
+use qtasks::store::{MemoryStore, SqliteStore, Store};
 use qtasks::{Clock, ErrorKind, Event, EventKind, RetryPolicy, Status, WaitError};
 use serde::{Deserialize, Serialize};
 
@@ -400,9 +401,19 @@ fn every_reader_s_view_is_the_effective_log() {
 }
 
 #[test]
+fn it_is_so_in_a_file() {
+    run(300, sqlite);
+}
+
+#[test]
 fn it_is_so_with_a_store_that_fails_forgets_to_answer_and_is_slow() {
     let written = &[Operation::Claim, Operation::Append];
     let percent = Faults { refused_percent: 5, lost_percent: 5, slow_percent: 23, ..Faults::default() };
     let faults = Faults { disturbed: written, ..percent };
     run(300, || Faulty::new(MemoryStore::new(Clock::system()), faults));
+    run(50, || Faulty::new(sqlite(), faults));
+}
+
+fn sqlite() -> Arc<dyn Store> {
+    SqliteStore::new(crate::scratch().join("q.db"), Durability::Fast, Clock::system()).unwrap()
 }

@@ -233,3 +233,34 @@ async fn a_long_log_is_taken_in_pieces() {
     .await;
     app.shutdown().await.unwrap();
 }
+
+/// A statement that walks a whole table is quick in every test, and slow for those who have a million tasks.
+#[test]
+fn every_statement_finds_its_rows_by_an_index() {
+    let path = scratch().join("q.db");
+    drop(apart(&path));
+    let db = Connection::open(&path).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../qtasks/src/store/sqlite");
+    let mut checked = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let source = std::fs::read_to_string(file.unwrap().path()).unwrap().replace("\\\n", "");
+        let literals = source.split('"').skip(1).step_by(2);
+        let verbs = ["SELECT ", "UPDATE ", "DELETE "];
+        // Those that are put together of pieces are not whole here.
+        for sql in literals.filter(|l| verbs.iter().any(|v| l.starts_with(v)) && l.contains('?') && !l.contains('{')) {
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            for i in 1..=plan.parameter_count() {
+                plan.raw_bind_parameter(i, 1).unwrap();
+            }
+            let mut steps = plan.raw_query();
+            while let Some(step) = steps.next().unwrap() {
+                let step: String = step.get(3).unwrap();
+                let large = ["task", "t", "log", "tag", "garbage", "large_args", "checkpoint", "doc", "hint"];
+                let walks = large.iter().any(|table| step == format!("SCAN {table}"));
+                assert!(!walks && !step.contains("TEMP B-TREE"), "{step}: {sql}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 25, "{checked} statements were found");
+}

@@ -117,6 +117,7 @@ CREATE TABLE count (
 -- The last claim of each worker.
 CREATE TABLE claim (worker TEXT PRIMARY KEY, token INTEGER NOT NULL, at INTEGER NOT NULL, tasks TEXT NOT NULL) STRICT;
 CREATE TABLE doc (key TEXT PRIMARY KEY, version INTEGER NOT NULL, bytes BLOB NOT NULL, expires INTEGER) STRICT;
+CREATE INDEX doc_expires ON doc (expires) WHERE expires IS NOT NULL;
 -- What the latest transactions did, for the other processes.
 CREATE TABLE hint (k INTEGER PRIMARY KEY, writer INTEGER NOT NULL, hints TEXT NOT NULL) STRICT;
 ";

@@ -432,7 +432,7 @@ impl<'a> Tx<'a> {
 
     /// Running tasks whose lease is over. There are never more of them than workers can run.
     fn lost(&self, max: usize) -> rusqlite::Result<Vec<TaskId>> {
-        let sql = "SELECT t.id FROM count c JOIN task t ON t.pair = c.pair AND t.status = 3 \
+        let sql = "SELECT t.id FROM count c CROSS JOIN task t ON t.pair = c.pair AND t.status = 3 \
              WHERE c.status = 3 AND c.tasks > 0 AND t.lease_until <= ?1 LIMIT ?2";
         self.ids(sql, (signed(self.now), limit(max)))
     }
