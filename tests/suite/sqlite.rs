@@ -35,6 +35,13 @@ async fn counts(n: u64) -> u64 {
 }
 
 #[task]
+fn for_ever() -> u64 {
+    for i in 0.. {
+        yield_!(i);
+    }
+}
+
+#[task]
 async fn ticks(ctx: Context, n: u64) -> u64 {
     for i in 0..n {
         ctx.sleep(Duration::from_millis(20)).await;
@@ -212,6 +219,31 @@ async fn writers_of_one_file_wait_for_each_other() {
     }
     let stats = apart(&path).stats().await.unwrap();
     assert_eq!(stats.queues["default"][&Status::Queued], 400);
+}
+
+/// A process that writes without a pause leaves others their turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_at_full_speed_lets_others_write() {
+    let path = scratch().join("q.db");
+    let busy = Qtasks::builder().with_store(apart(&path)).tasks([for_ever::spec()]).yields_max(u64::MAX);
+    let busy = busy.log_bytes_max(u64::MAX).start().await.unwrap();
+    let tasks = [for_ever::add_task().on(&busy).await.unwrap(), for_ever::add_task().on(&busy).await.unwrap()];
+    tasks[1].stream().next().await.unwrap().unwrap();
+    let other = Qtasks::builder().with_store(apart(&path)).tasks([plain::spec()]).open().await.unwrap();
+    let mut took = Vec::new();
+    for i in 0..100 {
+        let start = std::time::Instant::now();
+        plain::add_task(i, 1).on(&other).await.unwrap();
+        took.push(start.elapsed());
+    }
+    took.sort();
+    println!("an add beside a busy writer: p50 {:?}, worst {:?}", took[50], took[99]);
+    for task in tasks {
+        task.cancel("enough").await.unwrap();
+        assert!(task.wait().await.unwrap_err().failure().is_some());
+        assert!(task.record().await.unwrap().yields > 0);
+    }
+    busy.shutdown().await.unwrap();
 }
 
 /// The log of a task that retention takes goes in pieces, and its rows with it.

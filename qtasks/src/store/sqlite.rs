@@ -30,6 +30,7 @@ use crate::task::{Status, TaskId, TaskRecord};
 mod reads;
 mod rows;
 mod schema;
+mod turns;
 mod tx;
 mod watch;
 mod writer;
@@ -158,6 +159,7 @@ impl SqliteStore {
             listeners: Arc::clone(&listeners),
             me,
             known: tx::Known::default(),
+            turns: turns::Turns::beside(&path),
         };
         writer.start()?;
         let readers = Mutex::default();

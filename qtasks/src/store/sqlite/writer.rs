@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::super::Hint;
 use super::super::listeners::Listeners;
+use super::turns::{self, Turns};
 use super::tx::{Fault, Known, Tx};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +23,8 @@ use crate::error::{Error, ErrorKind, Result};
 const LONG: Duration = Duration::from_millis(20);
 /// After so long without the lock there is a warning: somebody else has it, perhaps a process that is stopped.
 const STUCK: Duration = Duration::from_secs(5);
+/// The longest wait between two tries to get the lock.
+const LATE: Duration = Duration::from_millis(2);
 /// Of the hints for other processes, so many of the latest transactions are kept.
 const HINTS_KEPT: i64 = 4_096;
 
@@ -132,6 +135,7 @@ pub(super) struct Writer {
     /// Names this store among those that write the file.
     pub(super) me: i64,
     pub(super) known: Known,
+    pub(super) turns: Turns,
 }
 
 impl Writer {
@@ -143,6 +147,7 @@ impl Writer {
                     return;
                 }
                 self.run(jobs);
+                self.turns.let_others();
             }
         };
         let spawned = std::thread::Builder::new().name("qtasks-sqlite".to_owned()).spawn(run);
@@ -256,21 +261,23 @@ impl Writer {
 
     /// Begins a transaction, as soon as nobody else has one: other processes may hold theirs for as long as they live.
     fn begin(&self) -> rusqlite::Result<()> {
-        let start = Instant::now();
-        let (mut wait, mut warned) = (Duration::from_micros(100), false);
+        let mut waiting = None;
+        let (mut start, mut warned) = (None, false);
         loop {
             match self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
                 Ok(_) => return Ok(()),
                 Err(error) if super::schema::is_busy(&error) => {}
                 Err(error) => return Err(error),
             }
-            if !warned && start.elapsed() > STUCK {
+            waiting = waiting.or_else(|| self.turns.wait());
+            let waited = start.get_or_insert_with(Instant::now).elapsed();
+            if !warned && waited > STUCK {
                 warned = true;
                 let path = self.path.display();
                 tracing::warn!(%path, "another process has been writing to the store for {STUCK:?}; waiting for it");
             }
-            std::thread::sleep(wait);
-            wait = (wait * 2).min(Duration::from_millis(2));
+            // Soon at first, so that a turn that is left to this one is taken; then less often.
+            std::thread::sleep((waited / 16).clamp(turns::LOOK, LATE));
         }
     }
 }
