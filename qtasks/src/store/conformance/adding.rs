@@ -179,7 +179,8 @@ cases! {
             let read = Read { id, from_seq: 1, limit: 9, what };
             assert_eq!(store.read(read).await.unwrap_err().kind(), ErrorKind::NotFound);
         }
-        assert_eq!(store.list(List { parent: Some(id), limit: 9, ..List::default() }).await.unwrap(), Listed::default());
+        let children = List { parent: Some(id), limit: 9, ..List::default() };
+        assert_eq!(store.list(children).await.unwrap(), Listed::default());
         store.release(vec![unknown, lease(&task)]).await.unwrap();
         assert_eq!(record(&*store, there).await.status, Status::Queued);
     }

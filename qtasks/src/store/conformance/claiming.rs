@@ -295,8 +295,8 @@ cases! {
 
     /// A task is cancelled or handed out, and both are told the same.
     a_cancel_and_a_claim_agree(store, _) {
-        let ids: Vec<_> = store.add((0..100).map(|_| new("a")).collect()).await.unwrap();
-        let cancels = ids.iter().map(|Added { id, .. }| {
+        let added = store.add((0..100).map(|_| new("a")).collect()).await.unwrap();
+        let cancels = added.iter().map(|Added { id, .. }| {
             let (store, id) = (Arc::clone(&store), *id);
             tokio::spawn(async move { (id, store.cancel(id, "why".into()).await.unwrap()) })
         });
