@@ -148,4 +148,16 @@ cases! {
         assert_eq!(record(&*store, id).await.status, Status::Cancelled);
         assert!(futures::FutureExt::now_or_never(hints.next()).is_none());
     }
+
+    /// A second stream for one interest takes the place of the first, whose reader never had it.
+    watching_again_takes_over(store, _) {
+        let interest = Arc::new(Interest::default());
+        drop(store.watch(Arc::clone(&interest)).await.unwrap());
+        let mut hints = store.watch(Arc::clone(&interest)).await.unwrap();
+        interest.serve([("default".to_owned(), "a".to_owned())]);
+        interest.rest();
+        add(&*store, new("a")).await;
+        let told = tokio::time::timeout(Duration::from_secs(1), hints.next()).await.unwrap();
+        assert_eq!(told, Some(Hint::Ready { queue: "default".into(), name: "a".into() }));
+    }
 }
