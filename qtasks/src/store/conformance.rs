@@ -52,6 +52,8 @@ macro_rules! store_conformance {
             a_large_batch_is_added_in_order,
             an_empty_batch_is_answered_empty,
             unknown_ids_are_told,
+            a_key_outlives_the_log,
+            an_id_answers_before_its_key,
             // claiming.rs
             a_claimed_task_is_not_claimed_twice,
             the_most_urgent_task_comes_first,
@@ -72,6 +74,8 @@ macro_rules! store_conformance {
             a_claim_brings_the_task_s_own_limits,
             a_cancel_and_a_claim_agree,
             an_epoch_is_the_clock_or_one_more,
+            a_pair_offered_twice_is_one,
+            a_repeated_claim_renews_the_lease,
             // appending.rs
             seqs_are_dense,
             a_repeated_append_changes_nothing,
@@ -100,6 +104,8 @@ macro_rules! store_conformance {
             a_sweep_does_no_more_than_it_is_told,
             a_budget_of_no_crash_fails_at_once,
             epoch_and_attempt_only_grow,
+            a_lease_may_be_extended_for_ever,
+            a_short_lease_comes_back_too,
             // ending.rs
             the_end_and_its_event_are_one_step,
             cancel_in_every_status,
@@ -133,6 +139,7 @@ macro_rules! store_conformance {
             every_end_is_hinted,
             hints_that_nobody_reads_delay_nobody,
             hints_may_be_lost,
+            watching_again_takes_over,
             // retention.rs
             pruning_takes_the_log_then_the_row,
             pruning_keeps_the_newest,

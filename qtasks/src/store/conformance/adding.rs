@@ -179,8 +179,32 @@ cases! {
             let read = Read { id, from_seq: 1, limit: 9, what };
             assert_eq!(store.read(read).await.unwrap_err().kind(), ErrorKind::NotFound);
         }
-        assert_eq!(store.list(List { parent: Some(id), limit: 9, ..List::default() }).await.unwrap(), Listed::default());
+        let children = List { parent: Some(id), limit: 9, ..List::default() };
+        assert_eq!(store.list(children).await.unwrap(), Listed::default());
         store.release(vec![unknown, lease(&task)]).await.unwrap();
         assert_eq!(record(&*store, there).await.status, Status::Queued);
+    }
+
+    /// The key is the task's as long as there is a row, also when retention took the arguments: the same again is
+    /// answered with the task, others are refused.
+    a_key_outlives_the_log(store, clock) {
+        let keyed = || NewTask { idempotency_key: Some("k".into()), ..new("a") };
+        let id = add(&*store, keyed()).await;
+        store.cancel(id, "why".into()).await.unwrap();
+        clock.advance(LEASE);
+        let keep = Prune { age: LEASE, ended_max: None, bytes_max: None, max: 9 };
+        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0 });
+        assert_eq!(store.add(vec![keyed()]).await.unwrap(), [Added { id, existed: true }]);
+        let other = NewTask { args: Json::null(), ..keyed() };
+        assert_eq!(store.add(vec![other]).await.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+
+    /// An id that is stored answers its task, whatever became of the key that it came with.
+    an_id_answers_before_its_key(store, _) {
+        add(&*store, NewTask { idempotency_key: Some("k".into()), ..new("b") }).await;
+        let task = new("a");
+        add(&*store, task.clone()).await;
+        let again = NewTask { idempotency_key: Some("k".into()), ..task.clone() };
+        assert_eq!(store.add(vec![again]).await.unwrap(), [Added { id: task.id, existed: true }]);
     }
 }

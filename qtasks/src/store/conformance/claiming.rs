@@ -295,8 +295,8 @@ cases! {
 
     /// A task is cancelled or handed out, and both are told the same.
     a_cancel_and_a_claim_agree(store, _) {
-        let ids: Vec<_> = store.add((0..100).map(|_| new("a")).collect()).await.unwrap();
-        let cancels = ids.iter().map(|Added { id, .. }| {
+        let added = store.add((0..100).map(|_| new("a")).collect()).await.unwrap();
+        let cancels = added.iter().map(|Added { id, .. }| {
             let (store, id) = (Arc::clone(&store), *id);
             tokio::spawn(async move { (id, store.cancel(id, "why".into()).await.unwrap()) })
         });
@@ -360,5 +360,25 @@ cases! {
         pass(&*store, &clock, LEASE).await;
         let r = record(&*store, ended).await;
         assert_eq!((r.status, r.epoch), (Status::Cancelled, ms()));
+    }
+
+    /// A pair that is offered twice gives each of its tasks once.
+    a_pair_offered_twice_is_one(store, _) {
+        let ids = [add(&*store, new("a")).await, add(&*store, new("a")).await];
+        let offer = Offer { queue: "default".into(), name: "a".into(), allowance: 9 };
+        let offers = [offer.clone(), offer].into();
+        let claimed = store.claim(Claim { offers, ..claim("w", 9) }).await.unwrap().tasks;
+        assert_eq!(claimed.iter().map(|t| t.record.id).collect::<Vec<_>>(), ids);
+    }
+
+    /// The answer of a repeated claim is as good as that of the first: its lease runs from then.
+    a_repeated_claim_renews_the_lease(store, clock) {
+        add(&*store, new("a")).await;
+        store.sweep(SWEEP).await.unwrap();
+        let asked = claim("w", 1);
+        store.claim(asked.clone()).await.unwrap();
+        pass(&*store, &clock, LEASE - Duration::from_secs(1)).await;
+        assert_eq!(store.claim(asked).await.unwrap().tasks.len(), 1);
+        assert_eq!(pass(&*store, &clock, LEASE - Duration::from_secs(1)).await.requeued, 0);
     }
 }

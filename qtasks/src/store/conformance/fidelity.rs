@@ -8,7 +8,8 @@ cases! {
         let long = format!("\"{}\"", "x".repeat(1 << 20));
         let values = [
             r#""\u0000 nul, \u2028 line, ü, 🦀""#, "\"\u{2028}\"", "18446744073709551615", "-9223372036854775808",
-            "1e308", "-0.0", "0.1", "\"\"", "[]", "{}", "null", "[[[[[[[[[[1]]]]]]]]]]", " {\"b\": 1,  \"a\":2} ", &long,
+            "1e308", "-0.0", "0.1", "\"\"", "[]", "{}", "null", "[[[[[[[[[[1]]]]]]]]]]",
+            " {\"b\": 1,  \"a\":2} ", &long,
         ];
         let args = Json::parse(r#"{"b":1,"a":[18446744073709551615,"\u0000"]}"#).unwrap();
         let id = add(&*store, NewTask { args: args.clone(), ..new("a") }).await;
@@ -95,7 +96,8 @@ cases! {
     text_comes_back_as_it_went_in(store, _) {
         let long = "\u{1f980}".repeat(20_000);
         let texts = [
-            "", " ", "two\nlines\r\n\ttab", "\"quoted\" 'and' `so`", "back\\slash", "\u{2028}\u{2029}\u{feff}", "\u{e9} e\u{301}",
+            "", " ", "two\nlines\r\n\ttab", "\"quoted\" 'and' `so`", "back\\slash", "\u{2028}\u{2029}\u{feff}",
+            "\u{e9} e\u{301}",
             "\u{1f980}\u{10ffff}", "nul \0 nul", "%_$1?{}", "null", "{\"a\":1}", "1", &long,
         ];
         for text in texts {
@@ -147,7 +149,10 @@ cases! {
             let slice = store.read(Read { id, from_seq: 1, limit: 9, what: What::Events }).await.unwrap();
             let all: Vec<_> = slice.events.iter().flat_map(|b| b.iter().map(|e| (e.code, e.index, e.hash))).collect();
             let wanted = [
-                (EventCode::Started, 0, 0), (EventCode::Yield, 0, 7), (EventCode::Event, 1, 8), (EventCode::Rewind, 0, 0),
+                (EventCode::Started, 0, 0),
+                (EventCode::Yield, 0, 7),
+                (EventCode::Event, 1, 8),
+                (EventCode::Rewind, 0, 0),
                 (EventCode::Failed, 0, 0),
             ];
             assert_eq!(all, wanted);

@@ -104,18 +104,18 @@ cases! {
     /// Who does not read its hints delays nobody, and is told to look when it reads again; who leaves is forgotten.
     hints_that_nobody_reads_delay_nobody(store, _) {
         let interest = Arc::new(Interest::default());
-        let mut left = Some(store.watch(Arc::clone(&interest)).await.unwrap());
+        let left = store.watch(Arc::clone(&interest)).await.unwrap();
         let mut hints = store.watch(Arc::clone(&interest)).await.unwrap();
         let id = add(&*store, new("a")).await;
         interest.add_task(id);
         let task = claim_one(&*store).await;
         let last = 3_000;
-        for seq in 0..last {
+        for seq in 0..last / 2 {
             yields(&*store, &task, seq, seq, seq + 1).await;
-            if seq == last / 2 {
-                // It never read one.
-                drop(left.take());
-            }
+        }
+        drop(left);
+        for seq in last / 2..last {
+            yields(&*store, &task, seq, seq, seq + 1).await;
         }
         let told = async {
             loop {
@@ -147,5 +147,17 @@ cases! {
         assert_eq!(pass(&*deaf, &clock, LEASE).await.ended, 1);
         assert_eq!(record(&*store, id).await.status, Status::Cancelled);
         assert!(futures::FutureExt::now_or_never(hints.next()).is_none());
+    }
+
+    /// A second stream for one interest takes the place of the first, whose reader never had it.
+    watching_again_takes_over(store, _) {
+        let interest = Arc::new(Interest::default());
+        drop(store.watch(Arc::clone(&interest)).await.unwrap());
+        let mut hints = store.watch(Arc::clone(&interest)).await.unwrap();
+        interest.serve([("default".to_owned(), "a".to_owned())]);
+        interest.rest();
+        add(&*store, new("a")).await;
+        let told = tokio::time::timeout(Duration::from_secs(1), hints.next()).await.unwrap();
+        assert_eq!(told, Some(Hint::Ready { queue: "default".into(), name: "a".into() }));
     }
 }

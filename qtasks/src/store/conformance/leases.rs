@@ -128,15 +128,15 @@ cases! {
     /// Who looks in vain has looked: no gap is seen after it.
     a_sweep_that_finds_nothing_is_marked(store, clock) {
         store.sweep(SWEEP).await.unwrap();
-        clock.advance(Duration::from_secs(4));
-        assert_eq!(store.sweep(SWEEP).await.unwrap(), Swept::default());
-        add(&*store, new("a")).await;
-        claim_one(&*store).await;
-        for _ in 0..2 {
+        for _ in 0..3 {
             clock.advance(Duration::from_secs(4));
-            assert_eq!(store.sweep(SWEEP).await.unwrap(), Swept::default());
+            assert_eq!(store.sweep(SWEEP).await.unwrap(), Swept::default(), "there is nothing");
         }
-        clock.advance(Duration::from_secs(2));
+        add(&*store, new("a")).await;
+        store.claim(Claim { lease: LEASE / 2, ..claim("w", 1) }).await.unwrap();
+        clock.advance(Duration::from_secs(4));
+        assert_eq!(store.sweep(SWEEP).await.unwrap(), Swept::default(), "there is nothing lost");
+        clock.advance(Duration::from_secs(1));
         assert_eq!(store.sweep(SWEEP).await.unwrap().requeued, 1);
     }
 
@@ -230,5 +230,29 @@ cases! {
         }
         store.cancel(id, "why".into()).await.unwrap();
         assert_eq!(look("cancel").await.1, 3);
+    }
+
+    /// As long as any other duration.
+    a_lease_may_be_extended_for_ever(store, clock) {
+        add(&*store, new("a")).await;
+        let task = claim_one(&*store).await;
+        store.sweep(SWEEP).await.unwrap();
+        assert_eq!(store.extend(vec![lease(&task)], Duration::MAX).await.unwrap(), [Extended::Held]);
+        assert_eq!(pass(&*store, &clock, Duration::from_secs(3600)).await, Swept::default());
+    }
+
+    /// Also where the scans are further apart than half a lease: a gap that is counted once comes to its end.
+    a_short_lease_comes_back_too(store, clock) {
+        let short = Duration::from_secs(3);
+        let sweep = Sweep { lease: short, heartbeat: short * 3 / 10, ..SWEEP };
+        add(&*store, new("a")).await;
+        store.sweep(sweep).await.unwrap();
+        store.claim(Claim { lease: short, ..claim("w", 1) }).await.unwrap();
+        let mut requeued = 0;
+        for _ in 0..30 {
+            clock.advance(Duration::from_secs(2));
+            requeued += store.sweep(sweep).await.unwrap().requeued;
+        }
+        assert_eq!(requeued, 1);
     }
 }

@@ -31,7 +31,8 @@ cases! {
             loop {
                 let slice = store.read(Read { id, from_seq, limit, what: What::Events }).await.unwrap();
                 assert_eq!((slice.tail, slice.ended), (251, true));
-                let page: Vec<_> = slice.events.iter().flat_map(|b| b.iter().map(|e| e.seq).collect::<Vec<_>>()).collect();
+                let seqs_of = |b: &EventBatch| b.iter().map(|e| e.seq).collect::<Vec<_>>();
+                let page: Vec<_> = slice.events.iter().flat_map(seqs_of).collect();
                 assert!(page.len() <= limit);
                 if page.is_empty() {
                     break;
@@ -86,9 +87,11 @@ cases! {
         }
         let pick = |of: &[usize]| of.iter().map(|i| ids[*i]).collect::<Vec<_>>();
         assert_eq!(listed(&*store, List::default(), 3).await, pick(&[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]));
-        assert_eq!(listed(&*store, List { tag: Some("even".into()), ..List::default() }, 3).await, pick(&[8, 6, 4, 2, 0]));
+        let even = List { tag: Some("even".into()), ..List::default() };
+        assert_eq!(listed(&*store, even, 3).await, pick(&[8, 6, 4, 2, 0]));
         assert_eq!(listed(&*store, List { name: Some("a".into()), ..List::default() }, 3).await, pick(&[9, 6, 3, 0]));
-        assert_eq!(listed(&*store, List { queue: Some("io".into()), ..List::default() }, 3).await, pick(&[9, 8, 7, 6, 5]));
+        let io = List { queue: Some("io".into()), ..List::default() };
+        assert_eq!(listed(&*store, io, 3).await, pick(&[9, 8, 7, 6, 5]));
         assert_eq!(listed(&*store, List { parent: Some(ids[0]), ..List::default() }, 3).await, pick(&[9, 8]));
         claim_one(&*store).await;
         assert_eq!(listed(&*store, List { status: vec![Status::Running], ..List::default() }, 3).await, pick(&[0]));
