@@ -49,7 +49,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     ///
     /// Idempotent: ids are made by the caller, and an id that is stored already answers that task, so a repeat adds
     /// nothing. An idempotency key that was used before answers the first task under it; a unique key answers the
-    /// unfinished task of that name and key, if there is one. Each new task gets a number *n* in the order of adding.
+    /// unfinished task of that name and key, if there is one. A key is the task's as long as its row is there. Each new
+    /// task gets a number *n* in the order of adding.
     ///
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) if an idempotency key was used with other arguments or another name.
@@ -59,8 +60,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// number first, then the earliest due, then *n*.
     ///
     /// Epoch and attempt of each grow, and its lease runs for `lease` from now. The cost grows with the offers and
-    /// the answer, not with what else is queued. Never waits. Idempotent by `token`: the same again answers those of
-    /// its tasks that the worker still holds.
+    /// the answer, not with what else is queued. Never waits. A pair that is offered twice counts once. Idempotent by
+    /// `token`: the same again answers those of its tasks that the worker still holds, and their leases run from then.
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed>;
 
     /// Sets right what time has changed, at most `max` tasks of each sort: leases that ran out (a `retry` event of
@@ -69,7 +70,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     ///
     /// Every process that has the store open calls it. The first call after a gap in which nobody did (longer than
     /// half a lease) takes no lease away for one heartbeat and a second, counted once from there: a machine that
-    /// slept must not lose what it was doing.
+    /// slept must not lose what it was doing. Another gap within a lease of that is none. So who calls it should do
+    /// so several times a lease.
     fn sweep(&self, sweep: Sweep) -> Answer<'_, Swept>;
 
     /// Appends to the logs of running tasks, each entry atomically and apart from the others.
@@ -77,7 +79,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Per entry, in this order: equal to the last append that was taken (epoch, `after_seq`, number of events) →
     /// `Stored`, also when the task has since ended; no such task, another epoch, or not running → `Fenced`; a tail
     /// other than `after_seq` → `Conflict`; else the events are stored, and with an outcome the status changes in
-    /// the same step. Under a cancel that was asked for, an outcome `Retry` becomes `cancelled`.
+    /// the same step. Under a cancel that was asked for, an outcome `Retry` becomes `cancelled`. Only the last append
+    /// of a task is known again: a batch that may have to be repeated has one entry per task.
     ///
     /// # Errors
     /// The outcome of the whole call is unknown: repeat the same batch, unchanged.
@@ -130,7 +133,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn doc_get(&self, key: String) -> Answer<'_, Option<Doc>>;
 
     /// Stores a document if its version is `if_version`: `None` for any, 0 for one that is not there. It expires by
-    /// itself after `expires`, if given. Answers the new version, or `None` if the version was another.
+    /// itself after `expires`, if given, and one put after that begins again with version 1. Answers the new version,
+    /// or `None` if the version was another.
     fn doc_put(&self, put: DocPut) -> Answer<'_, Option<u64>>;
 
     /// The documents whose keys begin with a prefix, in the order of their keys.
@@ -570,6 +574,9 @@ fn cursor(list: &List) -> Result<u64> {
     let parse = |c: &String| c.parse().map_err(|_| Error::invalid(format!("{c:?} is not a cursor of this list")));
     list.cursor.as_ref().map_or(Ok(u64::MAX), parse)
 }
+
+/// The last claim of a worker is remembered for so long.
+const CLAIMS_KEPT_MS: u64 = 24 * 3_600_000;
 
 /// Ended tasks keep their logs for so long, however many there are: who waits for one must be able to read it.
 const KEPT_MS: u64 = 10_000;

@@ -566,7 +566,8 @@ async fn an_app_that_is_dropped_is_a_crash_and_another_takes_over() {
     let gate = Gate::default();
     let open = async || {
         let app = Qtasks::builder().store(crate::store_named("dropped")).tasks([gated::spec()]).state(gate.clone());
-        app.lease(Duration::from_millis(400)).scan(Duration::from_millis(50)).start().await.unwrap()
+        // However long the scan, leases are looked at several times in one.
+        app.lease(Duration::from_millis(400)).scan(Duration::from_secs(3_600)).start().await.unwrap()
     };
     let keep = Qtasks::open(&crate::store_named("dropped")).await.unwrap();
     let app = open().await;

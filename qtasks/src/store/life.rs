@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Append, Appended, Cancelled, Due, Extended, NewTask, Outcome};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Append, Appended, Cancelled, Due, Extended, NewTask, Outcome, Sweep};
 use crate::event::{Draft, DraftBuilder, EventBatch, EventCode, Stamp};
 use crate::json::Json;
 use crate::task::time::{from_ms, to_ms};
@@ -64,6 +66,35 @@ pub(super) enum Change {
     Moved,
     /// Its log grew by this.
     Wrote(EventBatch),
+}
+
+/// When somebody last swept, and until when no lease is taken away.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Mark {
+    pub(super) swept_at: Option<u64>,
+    pub(super) spare_until: u64,
+}
+
+impl Mark {
+    /// Marks a sweep. Whether it may take leases away: not after a gap in which nobody swept, and in which perhaps
+    /// nobody could extend a lease either. Sweeps that are always far apart are no gaps.
+    pub(super) fn sweep(&mut self, sweep: Sweep, now: u64) -> bool {
+        let gap = self.swept_at.is_some_and(|at| now.saturating_sub(at) > ms(sweep.lease) / 2);
+        if gap && now >= self.spare_until.saturating_add(ms(sweep.lease)) {
+            self.spare_until = now.saturating_add(ms(sweep.heartbeat)).saturating_add(1_000);
+        }
+        self.swept_at = Some(now);
+        now >= self.spare_until
+    }
+}
+
+/// By what a task that is added again under its idempotency key is known, also when its arguments are gone.
+pub(super) fn same_call(name: &str, args: &Json) -> u64 {
+    let mut text = Vec::with_capacity(name.len() + 1 + args.as_bytes().len());
+    text.extend_from_slice(name.as_bytes());
+    text.push(0);
+    text.extend_from_slice(args.as_bytes());
+    xxh3_64(&text)
 }
 
 /// A duration in milliseconds.
@@ -182,6 +213,15 @@ impl Life {
         self.attempt += 1;
         self.worker = Some(worker.to_owned());
         self.started.get_or_insert(now);
+    }
+
+    /// The same claim once more: whether the worker still has it. The lease runs from now.
+    pub(super) fn claim_again(&mut self, worker: &str, lease: Duration, now: u64) -> bool {
+        let held = self.status == Status::Running && self.worker.as_deref() == Some(worker);
+        if held {
+            self.lease_until = now.saturating_add(ms(lease));
+        }
+        held
     }
 
     /// Its owner writes.

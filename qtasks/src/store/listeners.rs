@@ -40,7 +40,11 @@ impl Listeners {
         let (hints, receiver) = mpsc::channel(HINTS_MAX);
         let lost = Arc::new(AtomicBool::new(false));
         let listener = Listener { interest, hints, lost: Arc::clone(&lost) };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who asks again has lost what it had.
+        listeners.retain(|l| !Arc::ptr_eq(&l.interest, &listener.interest));
+        listeners.push(listener);
+        drop(listeners);
         let next = async |(mut receiver, lost): (mpsc::Receiver<Hint>, Arc<AtomicBool>)| {
             let hint = match receiver.try_recv() {
                 Ok(hint) => hint,

@@ -4,7 +4,7 @@
 //! readers share; small ones are merged, so that a slow task costs no more memory than a fast one.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use futures::FutureExt as _;
 
 mod log;
 
-use super::life::{Change, Fixed, Life, ms};
+use super::life::{Change, Fixed, Life, Mark, ms, same_call};
 use super::listeners::Listeners;
 
 /// Tasks and logs in the memory of this process.
@@ -57,12 +57,10 @@ struct State {
     bare: BTreeSet<(u64, TaskId)>,
     unique: HashMap<(String, String), TaskId>,
     idempotency: HashMap<String, TaskId>,
-    /// The last claim of each worker.
-    claims: HashMap<String, (u64, Vec<TaskId>)>,
+    /// The last claim of each worker: token, tasks, when.
+    claims: HashMap<String, (u64, Vec<TaskId>, u64)>,
     docs: BTreeMap<String, StoredDoc>,
-    /// When somebody last swept, and until when no lease is taken away.
-    swept_at: Option<u64>,
-    spare_until: u64,
+    mark: Mark,
 }
 
 /// Priority, due, *n*.
@@ -84,6 +82,8 @@ struct Row {
     checkpoint: Option<Json>,
     unique: Option<String>,
     idempotency_key: Option<String>,
+    /// Only of one with such a key.
+    same_call: u64,
     retry: Option<RetryPolicy>,
     time_limit: Option<Duration>,
     /// Retention took the log.
@@ -274,8 +274,11 @@ impl State {
         let mut first: HashMap<&str, &NewTask> = HashMap::new();
         for new in &batch {
             let Some(key) = new.idempotency_key.as_deref() else { continue };
+            if self.rows.contains_key(&new.id) {
+                continue;
+            }
             let same = match self.idempotency.get(key).and_then(|id| self.rows.get(id)) {
-                Some(row) => row.id == new.id || (row.name == new.name && row.args == new.args),
+                Some(row) => row.same_call == same_call(&new.name, &new.args),
                 None => first.insert(key, new).is_none_or(|f| f.name == new.name && f.args == new.args),
             };
             if !same {
@@ -407,14 +410,17 @@ impl State {
     }
 
     fn claim(&mut self, claim: &Claim, now: u64, hints: &mut Vec<Hint>) -> Claimed {
-        if let Some((token, ids)) = self.claims.get(&claim.worker)
+        if let Some((token, ids, _)) = self.claims.get(&claim.worker)
             && *token == claim.token
         {
-            let held = |id: &&TaskId| {
-                let life = self.rows.get(*id).map(|r| &r.life);
-                life.is_some_and(|l| l.status == Status::Running && l.worker.as_deref() == Some(&*claim.worker))
-            };
-            let tasks = ids.iter().filter(held).map(|id| self.rows[id].claimed()).collect();
+            let mut tasks = Vec::new();
+            for id in ids {
+                if let Some(row) = self.rows.get_mut(id)
+                    && row.life.claim_again(&claim.worker, claim.lease, now)
+                {
+                    tasks.push(row.claimed());
+                }
+            }
             return Claimed { tasks, next_due: self.next_due(now) };
         }
         self.promote(usize::MAX, now, hints);
@@ -429,16 +435,18 @@ impl State {
         if taken.len() == claim.max {
             self.hint_ready(claim, hints);
         }
-        self.claims.insert(claim.worker.clone(), (claim.token, taken));
+        self.claims.insert(claim.worker.clone(), (claim.token, taken, now));
         Claimed { tasks, next_due: self.next_due(now) }
     }
 
     /// The most urgent tasks of the offered pairs: a merge of the heads of their queues.
     fn take(&mut self, claim: &Claim, now: u64) -> Vec<TaskId> {
         let mut heads = BinaryHeap::new();
+        let mut offered = HashSet::new();
         let mut lines: Vec<_> = claim
             .offers
             .iter()
+            .filter(|o| offered.insert((&o.queue, &o.name)))
             .map(|o| {
                 let places = self.ready.get(&o.queue).and_then(|names| names.get(&o.name));
                 (places.into_iter().flatten(), o.allowance)
@@ -491,18 +499,15 @@ impl State {
     }
 
     fn sweep(&mut self, sweep: Sweep, now: u64, hints: &mut Vec<Hint>) -> Swept {
-        let gap = self.swept_at.is_some_and(|at| now.saturating_sub(at) > ms(sweep.lease) / 2);
-        if gap {
-            self.spare_until = now.saturating_add(ms(sweep.heartbeat)).saturating_add(1_000);
-        }
-        self.swept_at = Some(now);
+        let may_lose = self.mark.sweep(sweep, now);
         let mut swept = Swept { promoted: self.promote(sweep.max, now, hints), ..Swept::default() };
         let late: Vec<TaskId> =
             self.expiring.iter().take_while(|(at, _)| *at <= now).take(sweep.max).map(|(_, id)| *id).collect();
         for id in late {
             swept.expired += usize::from(self.move_(id, hints, |life| life.expire(now)));
         }
-        if now < self.spare_until {
+        self.claims.retain(|_, (.., at)| now.saturating_sub(*at) < super::CLAIMS_KEPT_MS);
+        if !may_lose {
             return swept;
         }
         let lost = |id: &&TaskId| self.rows[*id].life.lease_until <= now;

@@ -129,6 +129,8 @@ async fn give_back(store: &Arc<dyn Store>, times: Times, appender: &Appender) {
 /// Sets right what time has changed; every process does so, with or without a worker.
 async fn sweeps(store: &Arc<dyn Store>, times: Times, retention: Option<Prune>) {
     let Times { lease, heartbeat, scan, crashes_max } = times;
+    // However rarely the app looks for tasks: a short lease that ran out is to be seen, and no gap.
+    let scan = scan.min(lease / 4);
     let mut turn = 0_u64;
     loop {
         let mut more = false;

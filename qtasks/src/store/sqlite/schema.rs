@@ -77,7 +77,8 @@ CREATE TABLE task (
     retry TEXT,
     time_limit INTEGER,
     unique_key TEXT,
-    idempotency_key TEXT
+    idempotency_key TEXT,
+    same_call INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX task_id ON task (id);
 CREATE INDEX task_status ON task (pair, status, n);

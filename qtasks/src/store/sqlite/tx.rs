@@ -1,14 +1,14 @@
 //! One transaction, and what the operations of the store do in it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::super::life::{Change, Life, ms};
+use super::super::life::{Change, Life, Mark, ms, same_call};
 use super::super::{
-    Added, Append, Appended, Cancelled, Claim, Claimed, DocPut, Extended, Hint, KEPT_MS, Lease, NewTask, Offer, Prune,
-    Pruned, Sweep, Swept, key_was_used, not_found,
+    Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, Claim, Claimed, DocPut, Extended, Hint, KEPT_MS, Lease,
+    NewTask, Offer, Prune, Pruned, Sweep, Swept, key_was_used, not_found,
 };
 use super::rows::{self, Found, nanos, signed, unsigned};
 use crate::error::Error;
@@ -213,11 +213,13 @@ impl<'a> Tx<'a> {
         let mut first: HashMap<&str, &NewTask> = HashMap::new();
         for new in batch {
             let Some(key) = new.idempotency_key.as_deref() else { continue };
-            let same = match self.keyed(key)? {
-                Some(id) => {
-                    let stored = rows::by_id(self.db, id)?.map(|w| w.fixed);
-                    id == new.id || stored.is_some_and(|f| f.name == new.name && f.args == new.args)
-                }
+            if self.is_stored(new.id)? {
+                continue;
+            }
+            let mut keyed = self.db.prepare_cached("SELECT same_call FROM task WHERE idempotency_key = ?1")?;
+            let stored: Option<i64> = keyed.query_row([key], |row| row.get(0)).optional()?;
+            let same = match stored {
+                Some(stored) => stored == same_call(&new.name, &new.args).cast_signed(),
                 None => first.insert(key, new).is_none_or(|f| f.name == new.name && f.args == new.args),
             };
             if !same {
@@ -232,10 +234,13 @@ impl<'a> Tx<'a> {
         statement.query_row([key], |row| rows::id(row, 0)).optional()
     }
 
+    fn is_stored(&self, id: TaskId) -> rusqlite::Result<bool> {
+        self.db.prepare_cached("SELECT 1 FROM task WHERE id = ?1")?.exists([id.as_bytes()])
+    }
+
     fn existing(&self, new: &NewTask) -> rusqlite::Result<Option<TaskId>> {
         if let Some(key) = &new.idempotency_key {
-            let mut stored = self.db.prepare_cached("SELECT 1 FROM task WHERE id = ?1")?;
-            if stored.exists([new.id.as_bytes()])? {
+            if self.is_stored(new.id)? {
                 return Ok(Some(new.id));
             }
             if let Some(id) = self.keyed(key)? {
@@ -271,8 +276,8 @@ impl<'a> Tx<'a> {
     fn insert(&self, n: i64, pair: i64, new: &NewTask, life: &Life) -> rusqlite::Result<bool> {
         let sql = "INSERT INTO task (n, id, pair, priority, created, status, due, due_at, expires, updated, attempt, \
              epoch, failures, crashes, yields, yields_high, tail, bytes, lease_until, args, tags, retry_of, parent, \
-             retry, time_limit, unique_key, idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, \
-             0, 0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT (id) DO NOTHING";
+             retry, time_limit, unique_key, idempotency_key, same_call) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, \
+             0, 0, 0, 0, 0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT (id) DO NOTHING";
         let args = new.args.as_str();
         let inline = args.len() <= ARGS_INLINE;
         let inserted = self.db.prepare_cached(sql)?.execute(rusqlite::params![
@@ -293,6 +298,7 @@ impl<'a> Tx<'a> {
             new.time_limit.map(nanos),
             new.unique,
             new.idempotency_key,
+            new.idempotency_key.as_ref().map(|_| same_call(&new.name, &new.args).cast_signed()),
         ])?;
         if inserted == 1 && !inline {
             self.db.prepare_cached("INSERT INTO large_args (n, args) VALUES (?1, ?2)")?.execute((n, args))?;
@@ -310,11 +316,9 @@ impl<'a> Tx<'a> {
         let mut tasks = Vec::new();
         if let Some(again) = again {
             for n in serde_json::from_str::<Vec<i64>>(&again).unwrap_or_default() {
-                let task = rows::by_n(self.db, n)?;
-                let held = |w: &rows::Whole| {
-                    w.life.status == Status::Running && w.life.worker.as_deref() == Some(&*claim.worker)
-                };
-                if let Some(task) = task.filter(held) {
+                let Some(mut task) = rows::by_n(self.db, n)? else { continue };
+                if task.life.claim_again(&claim.worker, claim.lease, self.now) {
+                    rows::save(self.db, n, &task.life, false)?;
                     tasks.push(rows::claimed(self.db, task)?);
                 }
             }
@@ -356,7 +360,11 @@ impl<'a> Tx<'a> {
     /// The most urgent tasks of the offered pairs: a merge of the heads of their queues.
     fn take(&mut self, claim: &Claim) -> rusqlite::Result<Vec<i64>> {
         let mut lines = Vec::new();
+        let mut offered = HashSet::new();
         for Offer { queue, name, allowance } in claim.offers.iter().filter(|o| o.allowance > 0) {
+            if !offered.insert((queue, name)) {
+                continue;
+            }
             let key = (queue.clone(), name.clone());
             let pair = match self.known.pairs.get(&key) {
                 Some(pair) => Some(*pair),
@@ -397,12 +405,10 @@ impl<'a> Tx<'a> {
     pub(super) fn sweep(&mut self, sweep: Sweep) -> Outcome<Swept> {
         let now = self.now;
         let state = self.state()?;
-        let gap = state.swept_at.is_some_and(|at| now.saturating_sub(unsigned(at)) > ms(sweep.lease) / 2);
-        if gap {
-            state.spare_until = signed(now.saturating_add(ms(sweep.heartbeat)).saturating_add(1_000));
-        }
-        state.swept_at = Some(signed(now));
-        let spare = signed(now) < state.spare_until;
+        let mut mark = Mark { swept_at: state.swept_at.map(unsigned), spare_until: unsigned(state.spare_until) };
+        let may_lose = mark.sweep(sweep, now);
+        state.swept_at = mark.swept_at.map(signed);
+        state.spare_until = signed(mark.spare_until);
         let mut swept = Swept { promoted: self.promote(sweep.max)?, ..Swept::default() };
         let sql = "SELECT id FROM task WHERE expires IS NOT NULL AND attempt = 0 AND status < 3 AND expires <= ?1 \
              ORDER BY expires LIMIT ?2";
@@ -410,10 +416,10 @@ impl<'a> Tx<'a> {
             swept.expired += usize::from(self.move_(id, |life| life.expire(now))?);
         }
         // The presence of workers that are gone, and documents past their time.
-        let old = signed(now.saturating_sub(24 * 3_600_000));
+        let old = signed(now.saturating_sub(CLAIMS_KEPT_MS));
         self.db.prepare_cached("DELETE FROM claim WHERE at < ?1")?.execute([old])?;
         self.db.prepare_cached("DELETE FROM doc WHERE expires <= ?1")?.execute([signed(now)])?;
-        if spare {
+        if !may_lose {
             return Ok(swept);
         }
         for id in self.lost(sweep.max)? {
