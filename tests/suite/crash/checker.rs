@@ -69,6 +69,8 @@ pub(crate) enum Rule {
     Takeover,
     /// A worker that was stopped inside a transaction loses nothing.
     FalseCrash,
+    /// A worker that lives renews what it has.
+    Forgotten,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

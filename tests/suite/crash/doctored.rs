@@ -338,6 +338,13 @@ fn a_lease_that_was_taken_too_soon_or_too_late() {
         stopped(h, false);
     });
     finds(Rule::FalseCrash, "steady", |h| stopped(h, true));
+    // Nothing was done to it, and it lived.
+    finds(Rule::Forgotten, "steady", |h| {
+        h.said.remove("suite");
+        for at in 0..10 {
+            tell(h, "worker-0", START + at * 100 * MS, Said::Left);
+        }
+    });
     // Somebody wrote meanwhile.
     finds(Rule::FalseCrash, "steady", |h| {
         stopped(h, true);

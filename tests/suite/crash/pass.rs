@@ -21,6 +21,9 @@ macro_rules! passed_on {
         passed_on!(= $s doc_get(key: String) -> Option<Doc>);
         passed_on!(= $s doc_put(put: DocPut) -> Option<u64>);
         passed_on!(= $s doc_list(prefix: String) -> Vec<Doc>);
+        fn retention(&self) -> Prune {
+            self.$s.retention()
+        }
         fn durability(&self) -> &'static str {
             self.$s.durability()
         }

@@ -77,10 +77,10 @@ impl Process {
     }
 
     /// Sends a signal by its name.
-    pub(crate) fn signal(&self, name: &str) {
+    pub(crate) async fn signal(&self, name: &str) {
         let Some(pid) = self.child.id() else { return };
         // A shell has this built in; a program of its own would have to be there.
-        let sent = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await.unwrap();
         assert!(sent.success(), "{}: SIG{name}", self.name);
     }
 

@@ -110,6 +110,17 @@ async fn a_watcher_in_another_process_is_told_of_what_is_void() {
     assert!(figures.rewound > 0, "somebody had what became void");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zombie_that_is_given_its_own_task_again_keeps_it() {
+    let stop = |nth| Blow::StopAt(at(Op::Append, Moment::Before, nth), Duration::from_millis(1_300));
+    let plan = plan("again", &[("slow", 300, 300), ("resumed", 20_000, 20_000)], vec![stop(8), stop(16), stop(24)]);
+    let (history, figures) = kept(&room("own-again"), plan).await;
+    let lost = |log: &super::history::Log| log.events.iter().filter(|e| e.kind.is_lost()).count();
+    let lost: Vec<usize> = history.logs.values().map(lost).collect();
+    let stops = usize::try_from(figures.stops_outside).unwrap();
+    assert!(lost.iter().all(|lost| *lost <= stops), "{lost:?} losses by {stops} stops");
+}
+
 /// Plays a round with a bug, and gives the rules that it broke.
 async fn broken(name: &str, broken: Broken, plan: Plan) -> Vec<Rule> {
     let round = Round::open(&room(name), Plan { broken: Some(broken), ..plan }).await;
@@ -126,7 +137,7 @@ async fn broken(name: &str, broken: Broken, plan: Plan) -> Vec<Rule> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_without_a_fence_is_found() {
     let stop = Blow::StopAt(at(Op::Append, Moment::Before, 20), Duration::from_millis(1_300));
-    let plan = Plan { workers: 2, feeds: true, ..plan("no-fence", &[("slow", 400, 400)], vec![stop]) };
+    let plan = Plan { workers: 2, concurrency: 8, feeds: true, ..plan("no-fence", &[("slow", 400, 400)], vec![stop]) };
     let rules = broken("no-fence", Broken::NoFence, plan).await;
     assert!(rules.contains(&Rule::Acknowledged), "a zombie wrote: {rules:?}");
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::dice::Dice;
 use super::history::{self, History, Task, Terms};
-use super::orders::{Broken, Fault, LEASE, Orders, Role, SCAN};
+use super::orders::{Broken, Fault, Held, LEASE, Orders, Role, SCAN};
 use super::process::Process;
 use super::witness::{Said, Witness};
 
@@ -145,11 +145,13 @@ impl Round {
         if let Some(watcher) = watcher {
             watcher.ended(FINISH).await;
         }
-        self.history().await
+        // All of it is read here: other rounds need their threads meanwhile.
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(self.history())).await.unwrap()
     }
 
-    /// What is known now.
-    pub(crate) async fn history(&self) -> History {
+    /// What is known in the end.
+    async fn history(&self) -> History {
         let tasks = lock(&self.tasks).clone();
         let mut logs = BTreeMap::new();
         let mut lines = String::new();
@@ -282,7 +284,7 @@ impl Round {
             }
         }
         self.say(Said::Terminated { worker: process.name.clone() });
-        process.signal("TERM");
+        process.signal("TERM").await;
         process.leaves().await;
         true
     }
@@ -324,7 +326,7 @@ impl Round {
             tokio::time::sleep(wait).await;
         }
         self.say(Said::Terminated { worker: process.name.clone() });
-        process.signal("TERM");
+        process.signal("TERM").await;
         process.leaves().await;
         true
     }
@@ -336,7 +338,7 @@ impl Round {
         }
         let worker = process.name.clone();
         self.say(Said::Stopped { worker: worker.clone(), at: fault });
-        process.signal("STOP");
+        process.signal("STOP").await;
         let inside = self.is_locked().await;
         let since = Instant::now();
         // Until somebody else has what it had, which nobody gets while it holds the lock.
@@ -345,10 +347,10 @@ impl Round {
         }
         std::fs::write(self.dir.join(format!("{worker}.go")), "").unwrap();
         self.say(Said::Continued { worker: worker.clone(), inside });
-        process.signal("CONT");
+        process.signal("CONT").await;
         tokio::time::sleep(ZOMBIE).await;
         self.say(Said::Terminated { worker });
-        process.signal("TERM");
+        process.signal("TERM").await;
         process.leaves().await;
         true
     }
@@ -371,6 +373,11 @@ impl Round {
             had.iter().filter_map(|held| id(held.task)).collect()
         };
         let records = self.app.store().get(ids).await.unwrap_or_default();
-        records.iter().flatten().zip(had).all(|(record, held)| record.epoch > held.epoch || record.status.is_ended())
+        // Where there is nobody else, that it may be taken is all there can be.
+        let taken = |record: &qtasks::TaskRecord, held: Held| match self.plan.workers {
+            1 => record.epoch > held.epoch,
+            _ => record.attempt > held.attempt,
+        };
+        records.iter().flatten().zip(had).all(|(record, held)| taken(record, held) || record.status.is_ended())
     }
 }

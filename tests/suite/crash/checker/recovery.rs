@@ -10,7 +10,7 @@ use super::workers::WINDOW;
 use super::{Claim, Found, Rule, Told};
 
 /// The promise is lease + scan + 1 s; a machine that runs many processes on few cores gets so much more.
-const SLACK: u64 = 4_000_000;
+const SLACK: u64 = 3_000_000;
 /// Between two lines of the suite, around a signal.
 const SIGNAL: u64 = 20_000;
 /// What is lost so many milliseconds after a stop inside a transaction is lost because of it.
@@ -154,6 +154,9 @@ pub(super) fn check(history: &History, all: &HashMap<u32, Told<'_>>, found: &mut
             Some(ms) if ms < CALM => {
                 found.add(Rule::FalseCrash, task, format!("{lost:?}, {ms} ms after the store was locked; {claim:?}"));
             }
+            _ if lived(history, claim.worker, lost.at) => {
+                found.add(Rule::Forgotten, task, format!("{lost:?}, and nothing was done to its worker; {claim:?}"));
+            }
             _ => figures.starved += 1,
         }
     }
@@ -186,30 +189,47 @@ fn nobody_moves(history: &History, (worker, since, until): (&str, u64, u64), fou
     }
 }
 
-/// Attempts that were lost though nothing was done to their workers.
+/// Attempts that were lost though nothing was done to their workers as long as they had them.
 fn for_nothing<'a>(history: &'a History, all: &'a HashMap<u32, Told<'a>>) -> Vec<(u32, &'a Entry, &'a Claim<'a>)> {
-    let mut hit: HashMap<&str, u64> = HashMap::new();
-    let mut inside: HashMap<&str, bool> = HashMap::new();
+    // From when to when each was dead or stopped; inside a transaction it keeps what it has.
+    let mut hits: Vec<(&str, u64, u64)> = Vec::new();
     for (_, at, said) in history.lines() {
         match said {
-            Said::Killed { worker, .. } | Said::Stopped { worker, .. } => {
-                hit.entry(worker).and_modify(|first| *first = at.min(*first)).or_insert(at);
+            Said::Killed { worker, .. } | Said::Stopped { worker, .. } => hits.push((worker, at, u64::MAX)),
+            Said::Continued { worker, inside } => {
+                let since = hits.iter().rposition(|(hit, ..)| hit == worker).expect("it was stopped");
+                if *inside {
+                    hits.remove(since);
+                } else {
+                    hits[since].2 = at;
+                }
             }
-            Said::Continued { worker, inside: is_inside } => drop(inside.insert(worker, *is_inside)),
             _ => {}
         }
     }
-    hit.retain(|worker, _| !inside.get(worker).copied().unwrap_or_default());
     let mut lost = Vec::new();
     for (task, told) in all {
         let Some(log) = history.logs.get(task) else { continue };
         for claim in &told.claims {
             let next = log.events.partition_point(|e| e.epoch <= claim.held.epoch);
             let event = log.events.get(next).filter(|e| e.kind.is_lost() && e.attempt == claim.held.attempt);
-            lost.extend(event.filter(|e| hit.get(claim.worker).is_none_or(|at| e.at < *at)).map(|e| (*task, e, claim)));
+            let hit = |e: &&Entry| {
+                hits.iter().any(|(who, since, until)| *who == claim.worker && *since <= e.at && *until >= claim.sent)
+            };
+            lost.extend(event.filter(|e| !hit(e)).map(|e| (*task, e, claim)));
         }
     }
     lost
+}
+
+/// Whether a worker said something in every quarter of a lease before an instant: it had time to do more.
+fn lived(history: &History, worker: &str, at: u64) -> bool {
+    let lines = history.said.get(worker).map_or(&[][..], Vec::as_slice);
+    let quarter = history.terms.lease / 4;
+    (1..=4).all(|i| {
+        let from = at - i * quarter;
+        lines.iter().any(|Line(said, _)| (from..from + quarter).contains(said))
+    })
 }
 
 fn place(history: &History, worker: &str, fault: Option<Fault>, had: &[Had<'_>]) -> Place {
