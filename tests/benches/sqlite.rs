@@ -57,6 +57,8 @@ fn connect(path: &Path) -> Connection {
          PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = memory;";
     db.execute_batch(set).expect("it can be set");
     db.busy_timeout(std::time::Duration::from_secs(30)).expect("it can be set");
+    // Else SQLite prepares some statements anew for each value.
+    db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).expect("it can be set");
     db
 }
 
