@@ -6,12 +6,13 @@ mod appender;
 pub(crate) mod keeper;
 mod replay;
 mod run;
+mod running;
 mod sink;
 mod threads;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -24,8 +25,9 @@ use crate::error::Result;
 use crate::registry::Registry;
 use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Offer, Store};
 use crate::task::TaskId;
-use crate::task::ids::IdMap;
 use appender::{Appender, Job};
+use run::After;
+use running::Running;
 use sink::{Limits, Sink, Stop};
 
 /// What a worker is made of.
@@ -38,7 +40,9 @@ pub(crate) struct Worker {
     interest: Arc<Interest>,
     appender: Arc<Appender>,
     runtime: tokio::runtime::Handle,
-    running: Mutex<IdMap<Arc<Sink>>>,
+    running: Arc<Running>,
+    /// Slots that are taken: a body that is over needs none, though its end may not be stored yet.
+    taken: AtomicUsize,
     offers: Mutex<Offers>,
     /// A slot came free, or a task may be ready.
     look: Notify,
@@ -65,7 +69,8 @@ impl Worker {
         config: Arc<Config>,
         interest: Arc<Interest>,
     ) -> (Arc<Self>, Arc<Appender>, tokio::sync::mpsc::UnboundedReceiver<Job>) {
-        let (appender, jobs) = Appender::new(Arc::clone(&store));
+        let running = Arc::<Running>::default();
+        let (appender, jobs) = Appender::new(Arc::clone(&store), Arc::downgrade(&running));
         let worker = Worker {
             name: config.worker.as_str().into(),
             store,
@@ -75,7 +80,8 @@ impl Worker {
             interest,
             appender: Arc::clone(&appender),
             runtime: tokio::runtime::Handle::current(),
-            running: Mutex::default(),
+            running,
+            taken: AtomicUsize::new(0),
             offers: Mutex::default(),
             look: Notify::new(),
             closing: CancellationToken::new(),
@@ -91,13 +97,9 @@ impl Worker {
         (Arc::new(worker), appender, jobs)
     }
 
-    fn running_map(&self) -> MutexGuard<'_, IdMap<Arc<Sink>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What it is running.
+    /// What it has a lease for.
     pub(crate) fn running(&self) -> Vec<Arc<Sink>> {
-        self.running_map().values().cloned().collect()
+        self.running.all()
     }
 
     /// Sync bodies whose attempts are over and that run on.
@@ -140,7 +142,7 @@ impl Worker {
     /// Claims and runs until told to stop.
     async fn run(self: Arc<Self>, scope: current::Scope) {
         while !self.closing.is_cancelled() {
-            let free = self.config.concurrency.saturating_sub(self.running_map().len());
+            let free = self.config.concurrency.saturating_sub(self.taken.load(Ordering::SeqCst));
             let mut wait = None;
             if free > 0 {
                 // Before the look: what comes after it is hinted at.
@@ -203,7 +205,8 @@ impl Worker {
         };
         let appender = Arc::clone(&self.appender);
         let sink = Sink::new(&task, sent, config.times.lease, limits, appender, self.runtime.clone());
-        self.running_map().insert(sink.id(), Arc::clone(&sink));
+        self.running.insert(Arc::clone(&sink), self.attempts.token());
+        self.taken.fetch_add(1, Ordering::SeqCst);
         let job = Box::new(run::Job {
             spec,
             sink: Arc::clone(&sink),
@@ -219,11 +222,22 @@ impl Worker {
         let worker = Arc::clone(self);
         self.attempts.spawn(async move {
             let crashed = worker.crashed.clone();
-            let Some(release) = crashed.run_until_cancelled(run::attempt(job)).await else { return };
-            if release {
-                worker.release(vec![sink.lease]).await;
+            let after = crashed.run_until_cancelled(run::attempt(job)).await;
+            worker.taken.fetch_sub(1, Ordering::SeqCst);
+            match after {
+                None => return,
+                Some(After::Ends) => {
+                    // Bodies that are ready to go on may end as well: they go with the same write, and then one claim
+                    // fills all their slots.
+                    tokio::task::yield_now().await;
+                    sink.write();
+                }
+                Some(After::GivesBack) => {
+                    worker.release(vec![sink.lease]).await;
+                    worker.running.remove(sink.id());
+                }
+                Some(After::IsLost) => worker.running.remove(sink.id()),
             }
-            worker.running_map().remove(&sink.id());
             worker.look.notify_one();
         });
     }
@@ -244,7 +258,7 @@ impl Worker {
 
     /// Somebody wants a task cancelled that may be running here.
     pub(crate) async fn cancel(&self, id: TaskId) {
-        let Some(sink) = self.running_map().get(&id).cloned() else { return };
+        let Some(sink) = self.running.get(id) else { return };
         // The hint does not say why.
         if let Ok(answers) = self.store.extend(vec![sink.lease], self.config.times.lease).await
             && let Some(Extended::Cancel(reason)) = answers.into_iter().next()
@@ -278,7 +292,7 @@ impl Worker {
         self.closing.cancel();
         self.appender.kill();
         self.crashed.cancel();
-        for sink in self.running() {
+        for sink in self.running.take() {
             sink.stop(Stop::Fenced);
         }
     }

@@ -1,13 +1,14 @@
 //! `cargo bench -p qtasks-tests`: what qtasks costs, beside the least that the same work costs without it.
 //!
 //! Every ratio is of two figures of one run, taken in turns: ours, the limit, ours, the limit … A word chooses
-//! sections: `cargo bench -p qtasks-tests -- yields latency`.
+//! the sections that begin with it: `cargo bench -p qtasks-tests -- yields sqlite-tasks`.
 
 mod build;
 mod direct;
 mod fanout;
 mod latency;
 mod memory;
+mod sqlite;
 mod table;
 mod tasks;
 mod yields;
@@ -19,16 +20,25 @@ use table::Table;
 /// A section: its name, and what it adds to the table.
 type Section = (&'static str, fn(&mut Table));
 
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 12] = [
     ("direct", direct::run),
     ("tasks", tasks::run),
     ("yields", yields::run),
     ("latency", latency::run),
     ("fanout", fanout::run),
+    ("sqlite-yields", sqlite::yields::run),
+    ("sqlite-tasks", sqlite::tasks::run),
+    ("sqlite-latency", sqlite::latency::run),
+    ("sqlite-claim", sqlite::claim::run),
+    ("sqlite-attach", sqlite::attach::run),
+    ("sqlite-recovery", sqlite::recovery::run),
     ("build", build::run),
 ];
 
 fn main() {
+    if sqlite::is_other() {
+        return;
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     // Cargo says so when it runs benchmarks; `cargo test --all-targets` does not.
     if !args.iter().any(|arg| arg == "--bench") {
@@ -37,7 +47,7 @@ fn main() {
     let wanted: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let mut table = Table::default();
     for (name, run) in SECTIONS {
-        if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
+        if wanted.is_empty() || wanted.iter().any(|word| name.starts_with(word.as_str())) {
             run(&mut table);
         }
     }

@@ -75,6 +75,11 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
     sorted(figures)[figures.len() / 2]
 }
 
+/// So many per cent are no greater.
+pub(crate) fn percentile(figures: &[f64], per_cent: usize) -> f64 {
+    sorted(figures)[(figures.len() - 1) * per_cent / 100]
+}
+
 fn sorted(figures: &[f64]) -> Vec<f64> {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -14,7 +14,7 @@ const TASKS: u64 = 20_000;
 const CONCURRENCY: usize = 64;
 
 #[task]
-async fn nothing(n: u64) -> u64 {
+pub(crate) async fn nothing(n: u64) -> u64 {
     n
 }
 

@@ -19,20 +19,24 @@ const SLOW: u64 = 100_000;
 
 /// 40 to 47 bytes of JSON.
 #[derive(Serialize, Deserialize)]
-struct Progress {
-    index: u64,
+pub(crate) struct Progress {
+    pub(crate) index: u64,
     of: u64,
     text: String,
 }
 
 impl Progress {
-    fn at(index: u64) -> Self {
+    pub(crate) fn at(index: u64) -> Self {
         Progress { index, of: YIELDS, text: "a row more".to_owned() }
+    }
+
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(self).expect("it is JSON")
     }
 }
 
 #[task(yields_max = 2_000_000, log_bytes_max = 1_000_000_000)]
-async fn progress(n: u64) -> Progress {
+pub(crate) async fn progress(n: u64) -> Progress {
     for i in 0..n {
         yield_!(Progress::at(i));
     }

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     /// Tells the hints of this store in the file from those of others.
     me: i64,
+    /// The last claim gave as many tasks as it was asked for.
+    more: Arc<AtomicBool>,
     /// The thread that learns what other processes did.
     watches: Mutex<bool>,
 }
@@ -163,7 +166,17 @@ impl SqliteStore {
         };
         writer.start()?;
         let readers = Mutex::default();
-        let inner = Inner { path, durability, clock, queue, listeners, readers, me, watches: Mutex::new(false) };
+        let inner = Inner {
+            path,
+            durability,
+            clock,
+            queue,
+            listeners,
+            readers,
+            me,
+            more: Arc::default(),
+            watches: Mutex::new(false),
+        };
         Ok(Arc::new(SqliteStore(Arc::new(inner))))
     }
 
@@ -218,12 +231,20 @@ impl Store for SqliteStore {
     }
 
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
-        // Most often there is nothing, and no transaction is needed to see that.
-        let now = self.0.clock.now_ms();
-        match self.0.read(|db| reads::nothing_to_claim(db, &claim, now)) {
-            Ok(Some(nothing)) => async move { Ok(nothing) }.boxed(),
-            _ => self.write(false, move |tx| tx.claim(&claim)),
+        // Most often there is nothing, and no transaction is needed to see that; but after a claim that gave as many as
+        // were asked for there is more.
+        if !self.0.more.swap(false, Ordering::Relaxed) {
+            let now = self.0.clock.now_ms();
+            if let Ok(Some(nothing)) = self.0.read(|db| reads::nothing_to_claim(db, &claim, now)) {
+                return async move { Ok(nothing) }.boxed();
+            }
         }
+        let more = Arc::clone(&self.0.more);
+        self.write(false, move |tx| {
+            let claimed = tx.claim(&claim)?;
+            more.store(claimed.tasks.len() == claim.max, Ordering::Relaxed);
+            Ok(claimed)
+        })
     }
 
     fn sweep(&self, sweep: Sweep) -> Answer<'_, Swept> {

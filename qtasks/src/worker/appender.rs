@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
+use super::running::Running;
 use super::sink::{Ready, Sink, Stop};
 use crate::error::Result;
 use crate::store::{Append, Appended, Lease, Store};
@@ -46,6 +47,8 @@ pub(crate) struct Call {
 
 pub(crate) struct Appender {
     store: Arc<dyn Store>,
+    /// Who is over is taken out of it.
+    running: Weak<Running>,
     runtime: tokio::runtime::Handle,
     /// Sinks with something to write, each once.
     queue: Mutex<VecDeque<Arc<Sink>>>,
@@ -62,10 +65,11 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    pub(crate) fn new(store: Arc<dyn Store>) -> (Arc<Self>, mpsc::UnboundedReceiver<Job>) {
+    pub(crate) fn new(store: Arc<dyn Store>, running: Weak<Running>) -> (Arc<Self>, mpsc::UnboundedReceiver<Job>) {
         let (keeper, jobs) = mpsc::unbounded_channel();
         let appender = Appender {
             store,
+            running,
             runtime: tokio::runtime::Handle::current(),
             queue: Mutex::default(),
             busy: AtomicBool::new(false),
@@ -172,6 +176,8 @@ impl Appender {
                 bytes += append.events.bytes();
                 batch.push(append);
                 sinks.push(sink);
+            } else if sink.is_over() {
+                self.over(&sink);
             }
         }
         if batch.is_empty() {
@@ -190,11 +196,19 @@ impl Appender {
     fn settle(&self, call: &Call, answers: Vec<Appended>) {
         *self.last_write.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         for (sink, answer) in call.sinks.iter().zip(answers) {
-            if sink.settle(answer) == Ready::More {
-                self.enqueue(Arc::clone(sink));
+            match sink.settle(answer) {
+                Ready::More => self.enqueue(Arc::clone(sink)),
+                Ready::Over => self.over(sink),
+                Ready::Nothing => {}
             }
         }
         self.busy.store(false, Ordering::SeqCst);
+    }
+
+    fn over(&self, sink: &Sink) {
+        if let Some(running) = self.running.upgrade() {
+            running.remove(sink.id());
+        }
     }
 
     /// What the keeper's thread does all the time.

@@ -49,8 +49,18 @@ enum End {
     Stopped(Stop),
 }
 
-/// Runs an attempt to its end, and has that stored. `true` if the task is to be given back to the store.
-pub(crate) async fn attempt(job: Box<Job>) -> bool {
+/// What comes after an attempt.
+pub(crate) enum After {
+    /// How it ended is with the sink, and is to be written.
+    Ends,
+    /// All is stored, and the task is to be given back to the store.
+    GivesBack,
+    /// The task is somebody else's.
+    IsLost,
+}
+
+/// Runs an attempt to its end.
+pub(crate) async fn attempt(job: Box<Job>) -> After {
     let limit = job.task.time_limit.or(job.spec.time_limit);
     let sink = Arc::clone(&job.sink);
     let policy = job.task.retry.unwrap_or(job.spec.retry);
@@ -85,12 +95,11 @@ pub(crate) async fn attempt(job: Box<Job>) -> bool {
             sink.close();
             sink.write();
             sink.drained().await;
-            return true;
+            return After::GivesBack;
         }
-        End::Stopped(Stop::Fenced) => return false,
+        End::Stopped(Stop::Fenced) => return After::IsLost,
     }
-    sink.over().await;
-    false
+    After::Ends
 }
 
 fn fail(sink: &Sink, failure: &TaskFailure, policy: RetryPolicy, failures: u32) {

@@ -64,6 +64,8 @@ pub(crate) enum Accepted {
 pub(crate) enum Ready {
     More,
     Nothing,
+    /// The end of the attempt is stored, or never will be.
+    Over,
 }
 
 pub(crate) struct Sink {
@@ -281,7 +283,7 @@ impl Sink {
         self.state().closed = true;
     }
 
-    /// The last event of the attempt, with what becomes of the task.
+    /// The last event of the attempt, with what becomes of the task. It waits for the next write, whoever makes it.
     pub(crate) fn end(&self, outcome: Outcome, event: impl FnOnce(u64, &mut DraftBuilder)) {
         let mut state = self.state();
         state.closed = true;
@@ -289,8 +291,10 @@ impl Sink {
         event(index, &mut state.draft);
         state.accepted += 1;
         state.outcome = outcome;
-        drop(state);
-        self.write();
+        if state.in_flight.is_none() && !std::mem::replace(&mut state.queued, true) {
+            drop(state);
+            self.appender.enqueue(self.me.upgrade().expect("in use"));
+        }
     }
 
     // ---- what the appender takes, and answers
@@ -332,7 +336,8 @@ impl Sink {
                 self.stop_locked(&mut state, Stop::Fenced);
             }
         }
-        let more = !state.draft.is_empty() && !state.over;
+        let over = state.over;
+        let more = !state.draft.is_empty() && !over;
         state.queued = more;
         // An attempt that does not wait for this is not woken: it may be the one that writes.
         let waits = std::mem::take(&mut state.full) || state.stop.is_some();
@@ -341,7 +346,11 @@ impl Sink {
             self.attempt.wake();
         }
         self.changed.notify_waiters();
-        if more { Ready::More } else { Ready::Nothing }
+        match more {
+            _ if over => Ready::Over,
+            true => Ready::More,
+            false => Ready::Nothing,
+        }
     }
 
     // ---- what the attempt is told
@@ -376,11 +385,6 @@ impl Sink {
         let mut state = self.state();
         state.full = !state.room() && state.stop.is_none();
         if state.full { Poll::Pending } else { Poll::Ready(()) }
-    }
-
-    /// Done when the end of the attempt is stored, or never will be.
-    pub(crate) async fn over(&self) {
-        self.until(|state| state.over.then_some(())).await;
     }
 
     /// Waits until `of` says something.

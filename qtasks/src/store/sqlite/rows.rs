@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rusqlite::types::{FromSql, Value, ValueRef};
-use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
+use rusqlite::types::{FromSql, ValueRef};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, ToSql, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,9 +37,21 @@ const WRITE: &str = "UPDATE task SET status = ?2, due = ?3, due_at = ?4, expires
      attempt = ?9, epoch = ?10, failures = ?11, crashes = ?12, worker = ?13, yields = ?14, yields_high = ?15, \
      tail = ?16, bytes = ?17, rewinds = ?18, last_epoch = ?19, last_after = ?20, last_count = ?21, \
      cancel_reason = ?22, final_value = ?23, error = ?24, lease_until = ?25 WHERE n = ?1";
-/// What changes while the status does not: no index knows of it.
+/// What an append changes: no index knows of it.
 const PROGRESS: &str = "UPDATE task SET updated = ?2, crashes = ?3, yields = ?4, yields_high = ?5, tail = ?6, bytes = ?7, \
-     rewinds = ?8, last_epoch = ?9, last_after = ?10, last_count = ?11, cancel_reason = ?12, lease_until = ?13 WHERE n = ?1";
+     rewinds = ?8, last_epoch = ?9, last_after = ?10, last_count = ?11, cancel_reason = ?12 WHERE n = ?1";
+/// The same, of one that ends the task.
+const END: &str = "UPDATE task SET updated = ?2, crashes = ?3, yields = ?4, yields_high = ?5, tail = ?6, bytes = ?7, \
+     rewinds = ?8, last_epoch = ?9, last_after = ?10, last_count = ?11, cancel_reason = ?12, status = ?13, \
+     ended = ?14, final_value = ?15, error = ?16 WHERE n = ?1";
+const CLAIM: &str = "UPDATE task SET status = ?2, updated = ?3, started = ?4, attempt = ?5, epoch = ?6, worker = ?7, lease_until = ?8 \
+     WHERE n = ?1";
+const ADD: &str = "INSERT INTO task (n, id, pair, priority, created, status, due, due_at, expires, updated, attempt, \
+     epoch, failures, crashes, yields, yields_high, tail, bytes, lease_until, args, tags, retry_of, parent, retry, \
+     time_limit, unique_key, idempotency_key, same_call) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
+     0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT (id) DO NOTHING";
+const KEEP: &str =
+    "INSERT INTO log (n, seq, epoch, attempt, at, count, heads, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// An unsigned number where SQLite has signed ones. The few that could be larger are instants that never come.
 pub(super) fn signed(n: u64) -> i64 {
@@ -134,68 +146,178 @@ pub(super) struct Found {
     pub(super) life: Life,
 }
 
-pub(super) fn find(db: &Connection, id: TaskId) -> rusqlite::Result<Option<Found>> {
-    let found = |row: &Row<'_>| Ok(Found { n: row.get(24)?, pair: row.get(25)?, life: life(row)? });
-    db.prepare_cached(LIFE)?.query_row([id.as_bytes()], found).optional()
+fn rewinds(life: &Life) -> Option<String> {
+    (!life.rewinds.is_empty()).then(|| text(&life.rewinds))
 }
 
-/// Writes what became of a task; `moved`: into another status.
-pub(super) fn save(db: &Connection, n: i64, life: &Life, moved: bool) -> rusqlite::Result<()> {
-    let some = |n: Option<u64>| n.map_or(Value::Null, |n| Value::Integer(signed(n)));
-    let words = |s: Option<&String>| s.map_or(Value::Null, |s| Value::Text(s.clone()));
-    let number = |n: u64| Value::Integer(signed(n));
-    let rewinds = if life.rewinds.is_empty() { Value::Null } else { Value::Text(text(&life.rewinds)) };
+/// Epoch, tail before, number of events.
+fn last_append(life: &Life) -> (Option<i64>, Option<i64>, Option<i64>) {
     let last = life.last_append;
-    let last = [some(last.map(|l| l.0)), some(last.map(|l| l.1)), some(last.map(|l| l.2))];
-    if !moved {
-        let [a, b, c] = last;
-        let values = [
-            Value::Integer(n),
-            number(life.updated),
-            number(life.crashes.into()),
-            number(life.yields),
-            number(life.yields_high),
-            number(life.tail),
-            number(life.bytes),
-            rewinds,
-            a,
-            b,
-            c,
-            words(life.cancel_reason.as_ref()),
-            number(life.lease_until),
-        ];
-        return db.prepare_cached(PROGRESS)?.execute(params_from_iter(values)).map(drop);
+    (last.map(|l| signed(l.0)), last.map(|l| signed(l.1)), last.map(|l| signed(l.2)))
+}
+
+/// Statements that a transaction uses again and again: each is looked up once in it.
+pub(super) struct Statements<'a> {
+    db: &'a Connection,
+    add: Option<CachedStatement<'a>>,
+    find: Option<CachedStatement<'a>>,
+    whole: Option<CachedStatement<'a>>,
+    claim: Option<CachedStatement<'a>>,
+    progress: Option<CachedStatement<'a>>,
+    end: Option<CachedStatement<'a>>,
+    keep: Option<CachedStatement<'a>>,
+}
+
+/// The statement that is kept in a place, prepared if need be.
+fn kept<'s, 'a>(
+    statement: &'s mut Option<CachedStatement<'a>>,
+    db: &'a Connection,
+    sql: &str,
+) -> rusqlite::Result<&'s mut CachedStatement<'a>> {
+    if statement.is_none() {
+        *statement = Some(db.prepare_cached(sql)?);
     }
-    let [a, b, c] = last;
-    let json = life.final_value.as_ref().map(|v| v.as_str().to_owned());
-    let values = [
-        Value::Integer(n),
-        Value::Integer(life.status as i64),
-        number(life.due),
-        some(life.due_at),
-        some(life.expires),
-        number(life.updated),
-        some(life.started),
-        some(life.ended),
-        number(life.attempt.into()),
-        number(life.epoch),
-        number(life.failures.into()),
-        number(life.crashes.into()),
-        words(life.worker.as_ref()),
-        number(life.yields),
-        number(life.yields_high),
-        number(life.tail),
-        number(life.bytes),
-        rewinds,
-        a,
-        b,
-        c,
-        words(life.cancel_reason.as_ref()),
-        json.map_or(Value::Null, Value::Text),
-        life.error.as_ref().map_or(Value::Null, |e| Value::Text(text(e))),
-        number(life.lease_until),
-    ];
-    db.prepare_cached(WRITE)?.execute(params_from_iter(values)).map(drop)
+    Ok(statement.as_mut().expect("just prepared"))
+}
+
+/// How much of a task is to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// What an append changes that does not end the task: no index knows of it.
+    Progress,
+    /// The same, and that it has ended.
+    End,
+    /// What a claim changes.
+    Claim,
+    /// Anything.
+    All,
+}
+
+impl<'a> Statements<'a> {
+    pub(super) fn new(db: &'a Connection) -> Self {
+        Statements { db, add: None, find: None, whole: None, claim: None, progress: None, end: None, keep: None }
+    }
+
+    /// Inserts a row, unless its id is there.
+    pub(super) fn add(&mut self) -> rusqlite::Result<&mut CachedStatement<'a>> {
+        kept(&mut self.add, self.db, ADD)
+    }
+
+    pub(super) fn find(&mut self, id: TaskId) -> rusqlite::Result<Option<Found>> {
+        let found = |row: &Row<'_>| Ok(Found { n: row.get(24)?, pair: row.get(25)?, life: life(row)? });
+        kept(&mut self.find, self.db, LIFE)?.query_row([id.as_bytes()], found).optional()
+    }
+
+    pub(super) fn by_n(&mut self, n: i64) -> rusqlite::Result<Option<Whole>> {
+        kept(&mut self.whole, self.db, whole_sql(false))?.query_row([n], whole).optional()
+    }
+
+    /// Writes what became of a task.
+    pub(super) fn save(&mut self, n: i64, life: &Life, changed: Changed) -> rusqlite::Result<()> {
+        match changed {
+            Changed::Claim => self.save_claim(n, life),
+            Changed::Progress => self.save_append(n, life, false),
+            Changed::End => self.save_append(n, life, true),
+            Changed::All => self.save_all(n, life),
+        }
+    }
+
+    fn save_claim(&mut self, n: i64, life: &Life) -> rusqlite::Result<()> {
+        let claim = kept(&mut self.claim, self.db, CLAIM)?;
+        let saved = claim.execute(params![
+            n,
+            life.status as i64,
+            signed(life.updated),
+            life.started.map(signed),
+            life.attempt,
+            signed(life.epoch),
+            life.worker,
+            signed(life.lease_until),
+        ]);
+        saved.map(drop)
+    }
+
+    fn save_append(&mut self, n: i64, life: &Life, ended: bool) -> rusqlite::Result<()> {
+        let (last_epoch, last_after, last_count) = last_append(life);
+        let values: [&dyn ToSql; 16] = [
+            &n,
+            &signed(life.updated),
+            &life.crashes,
+            &signed(life.yields),
+            &signed(life.yields_high),
+            &signed(life.tail),
+            &signed(life.bytes),
+            &rewinds(life),
+            &last_epoch,
+            &last_after,
+            &last_count,
+            &life.cancel_reason,
+            &(life.status as i64),
+            &life.ended.map(signed),
+            &life.final_value.as_ref().map(Json::as_str),
+            &life.error.as_ref().map(text),
+        ];
+        let saved = match ended {
+            true => kept(&mut self.end, self.db, END)?.execute(&values[..]),
+            false => kept(&mut self.progress, self.db, PROGRESS)?.execute(&values[..12]),
+        };
+        saved.map(drop)
+    }
+
+    fn save_all(&mut self, n: i64, life: &Life) -> rusqlite::Result<()> {
+        let (last_epoch, last_after, last_count) = last_append(life);
+        let saved = self.db.prepare_cached(WRITE)?.execute(params![
+            n,
+            life.status as i64,
+            signed(life.due),
+            life.due_at.map(signed),
+            life.expires.map(signed),
+            signed(life.updated),
+            life.started.map(signed),
+            life.ended.map(signed),
+            life.attempt,
+            signed(life.epoch),
+            life.failures,
+            life.crashes,
+            life.worker,
+            signed(life.yields),
+            signed(life.yields_high),
+            signed(life.tail),
+            signed(life.bytes),
+            rewinds(life),
+            last_epoch,
+            last_after,
+            last_count,
+            life.cancel_reason,
+            life.final_value.as_ref().map(Json::as_str),
+            life.error.as_ref().map(text),
+            signed(life.lease_until),
+        ]);
+        saved.map(drop)
+    }
+
+    /// Writes what was appended.
+    pub(super) fn keep(&mut self, n: i64, batch: &EventBatch) -> rusqlite::Result<()> {
+        let (heads, data) = batch.pack();
+        let stamp = batch.stamp();
+        let at = signed(crate::task::time::to_ms(stamp.at));
+        let (seq, count) = (signed(batch.first_seq()), i64::try_from(batch.len()).unwrap_or(i64::MAX));
+        let values = (n, seq, signed(stamp.epoch), stamp.attempt, at, count, heads, data);
+        kept(&mut self.keep, self.db, KEEP)?.execute(values).map(drop)
+    }
+
+    /// What a worker gets of a task that it has claimed.
+    pub(super) fn claimed(&self, task: Whole) -> rusqlite::Result<ClaimedTask> {
+        let Whole { n, life, fixed, retry, time_limit } = task;
+        let (mut last_yield, mut checkpoint) = (None, None);
+        if life.tail > 0 {
+            last_yield = last_yield_of(self.db, n, &life)?;
+            let mut stored = self.db.prepare_cached("SELECT value FROM checkpoint WHERE n = ?1")?;
+            checkpoint = stored.query_row([n], |row| json(row, 0)).optional()?.flatten();
+        }
+        let bytes = life.bytes;
+        Ok(ClaimedTask { record: life.record(fixed), bytes, last_yield, checkpoint, retry, time_limit })
+    }
 }
 
 /// A whole task.
@@ -259,19 +381,6 @@ fn whole_sql(by_id: bool) -> &'static str {
     if by_id { &BY_ID } else { &BY_N }
 }
 
-/// What a worker gets of a task that it has claimed.
-pub(super) fn claimed(db: &Connection, task: Whole) -> rusqlite::Result<ClaimedTask> {
-    let Whole { n, life, fixed, retry, time_limit } = task;
-    let (mut last_yield, mut checkpoint) = (None, None);
-    if life.tail > 0 {
-        last_yield = last_yield_of(db, n, &life)?;
-        let mut stored = db.prepare_cached("SELECT value FROM checkpoint WHERE n = ?1")?;
-        checkpoint = stored.query_row([n], |row| json(row, 0)).optional()?.flatten();
-    }
-    let bytes = life.bytes;
-    Ok(ClaimedTask { record: life.record(fixed), bytes, last_yield, checkpoint, retry, time_limit })
-}
-
 fn last_yield_of(db: &Connection, n: i64, life: &Life) -> rusqlite::Result<Option<Json>> {
     let Some(wanted) = life.yields.checked_sub(1) else { return Ok(None) };
     let sql = "SELECT seq, epoch, attempt, at, count, heads, data FROM log WHERE n = ?1 ORDER BY seq DESC";
@@ -287,26 +396,6 @@ fn last_yield_of(db: &Connection, n: i64, life: &Life) -> rusqlite::Result<Optio
         }
     }
     Ok(None)
-}
-
-/// Writes what was appended.
-pub(super) fn keep(db: &Connection, n: i64, batch: &EventBatch) -> rusqlite::Result<()> {
-    let sql =
-        "INSERT INTO log (n, seq, epoch, attempt, at, count, heads, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let (heads, data) = batch.pack();
-    let stamp = batch.stamp();
-    db.prepare_cached(sql)?
-        .execute((
-            n,
-            signed(batch.first_seq()),
-            signed(stamp.epoch),
-            stamp.attempt,
-            signed(crate::task::time::to_ms(stamp.at)),
-            i64::try_from(batch.len()).unwrap_or(i64::MAX),
-            heads,
-            data,
-        ))
-        .map(drop)
 }
 
 /// Reads the columns seq, epoch, attempt, at, count, heads, data.

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::Durability;
@@ -168,6 +169,8 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection> {
     let opened = Connection::open_with_flags(path, flags).and_then(|db| {
         db.busy_timeout(BUSY)?;
         db.set_prepared_statement_cache_capacity(64);
+        // Else SQLite prepares a statement anew whenever a LIMIT or what a key is compared with has another value.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if let Role::Writer(durability) = role {
             use_wal(&db)?;
             db.pragma_update(None, "synchronous", durability.synchronous())?;

@@ -10,7 +10,7 @@ use super::super::{
     Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, Claim, Claimed, DocPut, Extended, Hint, KEPT_MS, Lease,
     NewTask, Offer, Prune, Pruned, Sweep, Swept, key_was_used, not_found,
 };
-use super::rows::{self, Found, nanos, signed, unsigned};
+use super::rows::{self, Changed, Found, Statements, nanos, signed, unsigned};
 use crate::error::Error;
 use crate::task::{Status, TaskId};
 
@@ -48,11 +48,21 @@ type Outcome<T> = Result<T, Fault>;
 /// What a writer remembers between transactions, for it never changes.
 #[derive(Default)]
 pub(super) struct Known {
-    pairs: HashMap<(String, String), i64>,
+    /// By queue and name.
+    pairs: HashMap<String, HashMap<String, i64>>,
     names: HashMap<i64, (String, String)>,
 }
 
 impl Known {
+    fn pair(&self, queue: &str, name: &str) -> Option<i64> {
+        self.pairs.get(queue)?.get(name).copied()
+    }
+
+    fn learn(&mut self, queue: &str, name: &str, pair: i64) {
+        self.pairs.entry(queue.to_owned()).or_default().insert(name.to_owned(), pair);
+        self.names.insert(pair, (queue.to_owned(), name.to_owned()));
+    }
+
     /// A transaction was undone: what it made is not there.
     pub(super) fn forget(&mut self) {
         *self = Known::default();
@@ -71,9 +81,13 @@ struct State {
 
 pub(super) struct Tx<'a> {
     db: &'a Connection,
-    now: u64,
+    rows: Statements<'a>,
+    /// When the job came that is done now, or later.
+    pub(super) now: u64,
     known: &'a mut Known,
     hints: Vec<Hint>,
+    /// The pairs that a hint is among those for already.
+    ready: Vec<i64>,
     state: Option<(State, State)>,
     /// What changes in `count`.
     counts: BTreeMap<(i64, Status), i64>,
@@ -81,7 +95,16 @@ pub(super) struct Tx<'a> {
 
 impl<'a> Tx<'a> {
     pub(super) fn new(db: &'a Connection, now: u64, known: &'a mut Known) -> Self {
-        Tx { db, now, known, hints: Vec::new(), state: None, counts: BTreeMap::new() }
+        Tx {
+            db,
+            rows: Statements::new(db),
+            now,
+            known,
+            hints: Vec::new(),
+            ready: Vec::new(),
+            state: None,
+            counts: BTreeMap::new(),
+        }
     }
 
     /// Writes what was gathered. Answers the hints to be given after the commit.
@@ -125,30 +148,41 @@ impl<'a> Tx<'a> {
 
     /// The number of a pair of queue and name, which is made if need be.
     fn pair(&mut self, queue: &str, name: &str) -> rusqlite::Result<i64> {
-        let key = (queue.to_owned(), name.to_owned());
-        if let Some(pair) = self.known.pairs.get(&key) {
-            return Ok(*pair);
+        if let Some(pair) = self.known.pair(queue, name) {
+            return Ok(pair);
         }
         let pair = match pair_of(self.db, queue, name)? {
             Some(pair) => pair,
             None => self.db.prepare_cached("INSERT INTO pair (queue, name) VALUES (?1, ?2)")?.insert((queue, name))?,
         };
-        self.known.pairs.insert(key.clone(), pair);
-        self.known.names.insert(pair, key);
+        self.known.learn(queue, name, pair);
+        Ok(pair)
+    }
+
+    /// The number of a pair, if it has one.
+    fn known_pair(&mut self, queue: &str, name: &str) -> rusqlite::Result<Option<i64>> {
+        if let Some(pair) = self.known.pair(queue, name) {
+            return Ok(Some(pair));
+        }
+        let pair = pair_of(self.db, queue, name)?;
+        if let Some(pair) = pair {
+            self.known.learn(queue, name, pair);
+        }
         Ok(pair)
     }
 
     fn hint_ready(&mut self, pair: i64) -> rusqlite::Result<()> {
+        if self.ready.contains(&pair) {
+            return Ok(());
+        }
+        self.ready.push(pair);
         if !self.known.names.contains_key(&pair) {
             let mut named = self.db.prepare_cached("SELECT queue, name FROM pair WHERE pair = ?1")?;
             let names = named.query_row([pair], |row| Ok((row.get(0)?, row.get(1)?)))?;
             self.known.names.insert(pair, names);
         }
         let (queue, name) = &self.known.names[&pair];
-        let known = |h: &Hint| matches!(h, Hint::Ready { queue: q, name: n } if q == queue && n == name);
-        if !self.hints.iter().any(known) {
-            self.hints.push(Hint::Ready { queue: queue.clone(), name: name.clone() });
-        }
+        self.hints.push(Hint::Ready { queue: queue.clone(), name: name.clone() });
         Ok(())
     }
 
@@ -172,16 +206,21 @@ impl<'a> Tx<'a> {
         id: TaskId,
         happen: impl FnOnce(&mut Life) -> (R, Change),
     ) -> rusqlite::Result<Option<(R, Option<i64>)>> {
-        let Some(Found { n, pair, mut life }) = rows::find(self.db, id)? else { return Ok(None) };
+        let Some(Found { n, pair, mut life }) = self.rows.find(id)? else { return Ok(None) };
         let before = life.status;
         let (result, change) = happen(&mut life);
         if matches!(change, Change::None) {
             return Ok(Some((result, None)));
         }
         let moved = life.status != before;
-        rows::save(self.db, n, &life, moved)?;
+        let changed = match (before, life.status) {
+            _ if !moved => Changed::Progress,
+            (Status::Running, Status::Completed) => Changed::End,
+            _ => Changed::All,
+        };
+        self.rows.save(n, &life, changed)?;
         if let Change::Wrote(batch) = &change {
-            rows::keep(self.db, n, batch)?;
+            self.rows.keep(n, batch)?;
             self.hints.push(Hint::Moved { id, tail: life.tail, ended: life.status.is_ended() });
         }
         if moved {
@@ -273,14 +312,10 @@ impl<'a> Tx<'a> {
     }
 
     /// Whether the id was new.
-    fn insert(&self, n: i64, pair: i64, new: &NewTask, life: &Life) -> rusqlite::Result<bool> {
-        let sql = "INSERT INTO task (n, id, pair, priority, created, status, due, due_at, expires, updated, attempt, \
-             epoch, failures, crashes, yields, yields_high, tail, bytes, lease_until, args, tags, retry_of, parent, \
-             retry, time_limit, unique_key, idempotency_key, same_call) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, \
-             0, 0, 0, 0, 0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT (id) DO NOTHING";
+    fn insert(&mut self, n: i64, pair: i64, new: &NewTask, life: &Life) -> rusqlite::Result<bool> {
         let args = new.args.as_str();
         let inline = args.len() <= ARGS_INLINE;
-        let inserted = self.db.prepare_cached(sql)?.execute(rusqlite::params![
+        let inserted = self.rows.add()?.execute(rusqlite::params![
             n,
             new.id.as_bytes(),
             pair,
@@ -316,10 +351,10 @@ impl<'a> Tx<'a> {
         let mut tasks = Vec::new();
         if let Some(again) = again {
             for n in serde_json::from_str::<Vec<i64>>(&again).unwrap_or_default() {
-                let Some(mut task) = rows::by_n(self.db, n)? else { continue };
+                let Some(mut task) = self.rows.by_n(n)? else { continue };
                 if task.life.claim_again(&claim.worker, claim.lease, self.now) {
-                    rows::save(self.db, n, &task.life, false)?;
-                    tasks.push(rows::claimed(self.db, task)?);
+                    self.rows.save(n, &task.life, Changed::Claim)?;
+                    tasks.push(self.rows.claimed(task)?);
                 }
             }
             return Ok(Claimed { tasks, next_due: next_due(self.db, self.now)? });
@@ -328,13 +363,13 @@ impl<'a> Tx<'a> {
         self.promote(claim.max.max(PROMOTE))?;
         let taken = self.take(claim)?;
         for n in &taken {
-            let Some(mut task) = rows::by_n(self.db, *n)? else { continue };
+            let Some(mut task) = self.rows.by_n(*n)? else { continue };
             let pair = self.pair(&task.fixed.queue, &task.fixed.name)?;
             task.life.claim(&claim.worker, claim.lease, self.now);
-            rows::save(self.db, *n, &task.life, true)?;
+            self.rows.save(*n, &task.life, Changed::Claim)?;
             self.count(pair, Status::Queued, -1);
             self.count(pair, Status::Running, 1);
-            tasks.push(rows::claimed(self.db, task)?);
+            tasks.push(self.rows.claimed(task)?);
         }
         if taken.len() == claim.max {
             self.hint_left(claim)?;
@@ -348,7 +383,7 @@ impl<'a> Tx<'a> {
     /// Another worker may have room for what this one left.
     fn hint_left(&mut self, claim: &Claim) -> rusqlite::Result<()> {
         for Offer { queue, name, .. } in &*claim.offers {
-            if let Some(pair) = pair_of(self.db, queue, name)?
+            if let Some(pair) = self.known_pair(queue, name)?
                 && is_ready(self.db, pair)?
             {
                 self.hint_ready(pair)?;
@@ -365,13 +400,7 @@ impl<'a> Tx<'a> {
             if !offered.insert((queue, name)) {
                 continue;
             }
-            let key = (queue.clone(), name.clone());
-            let pair = match self.known.pairs.get(&key) {
-                Some(pair) => Some(*pair),
-                None => pair_of(self.db, queue, name)?,
-            };
-            let Some(pair) = pair else { continue };
-            self.known.pairs.insert(key, pair);
+            let Some(pair) = self.known_pair(queue, name)? else { continue };
             // With many pairs most give nothing: one look at each tells.
             let first = if claim.offers.len() > 4 { 1 } else { claim.max };
             let mut line = Line { pair, allowance: *allowance, heads: VecDeque::new(), last: None };
@@ -466,7 +495,7 @@ impl<'a> Tx<'a> {
         let until = self.now.saturating_add(ms(lease));
         let mut answers = Vec::with_capacity(leases.len());
         for lease in leases {
-            let Some(Found { n, mut life, .. }) = rows::find(self.db, lease.id)? else {
+            let Some(Found { n, mut life, .. }) = self.rows.find(lease.id)? else {
                 answers.push(Extended::Fenced);
                 continue;
             };

@@ -1,5 +1,5 @@
-//! The thread that writes. Whatever came while the last transaction was under way goes into the next one: the more
-//! there is to do, the less each costs.
+//! The thread that writes. Whatever comes while a transaction is under way goes into it, or into the next one: the
+//! more there is to do, the less each costs.
 //!
 //! Invariant: nobody is answered, and nobody is told, before the transaction is committed. A job that fails takes the
 //! transaction with it, and each job then runs again in one of its own, so that no refusal undoes what others wrote.
@@ -19,6 +19,8 @@ use super::tx::{Fault, Known, Tx};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What comes while a transaction is under way goes into it, until it has taken so long.
+const GATHER: Duration = Duration::from_millis(1);
 /// A transaction that takes longer than this is not made longer.
 const LONG: Duration = Duration::from_millis(20);
 /// After so long without the lock there is a warning: somebody else has it, perhaps a process that is stopped.
@@ -119,9 +121,16 @@ impl Queue {
         }
     }
 
-    /// What must not wait any longer.
-    fn take_urgent(&self) -> Option<Box<dyn Job>> {
-        self.jobs().urgent.pop_front()
+    /// The next to be done: what must not wait, else the first of `jobs`, else, with `new`, what came since.
+    fn next(&self, jobs: &mut VecDeque<Box<dyn Job>>, new: bool) -> Option<Box<dyn Job>> {
+        let mut waiting = self.jobs();
+        if let Some(urgent) = waiting.urgent.pop_front() {
+            return Some(urgent);
+        }
+        if jobs.is_empty() && new {
+            std::mem::swap(jobs, &mut waiting.rest);
+        }
+        jobs.pop_front()
     }
 }
 
@@ -159,7 +168,7 @@ impl Writer {
     fn run(&mut self, mut jobs: VecDeque<Box<dyn Job>>) {
         while !jobs.is_empty() {
             let mut done = Vec::with_capacity(jobs.len());
-            match self.transaction(&mut jobs, &mut done) {
+            match self.transaction(&mut jobs, &mut done, true) {
                 Ok(hints) => {
                     self.listeners.tell(hints);
                     for (job, refused) in done {
@@ -184,7 +193,7 @@ impl Writer {
 
     fn alone(&mut self, job: Box<dyn Job>) {
         let (mut jobs, mut done) = (VecDeque::from([job]), Vec::new());
-        let outcome = self.transaction(&mut jobs, &mut done);
+        let outcome = self.transaction(&mut jobs, &mut done, false);
         let (job, refused) = done.pop().expect("it was tried");
         match outcome {
             Ok(hints) => {
@@ -198,18 +207,20 @@ impl Writer {
         }
     }
 
-    /// Runs jobs from the front, and commits. Those that were run are in `done`, each with why it was refused.
+    /// Runs jobs from the front and, with `more`, for a while those that come, and commits. Those that were run are in
+    /// `done`, each with why it was refused.
     fn transaction(
         &mut self,
         jobs: &mut VecDeque<Box<dyn Job>>,
         done: &mut Vec<(Box<dyn Job>, Option<Error>)>,
+        more: bool,
     ) -> rusqlite::Result<Vec<Hint>> {
         if let Err(error) = self.begin() {
             done.extend(jobs.drain(..).map(|job| (job, None)));
             return Err(error);
         }
         super::hook(super::Point::Begun);
-        let result = self.fill(jobs, done);
+        let result = self.fill(jobs, done, more);
         if result.is_err() {
             // Where SQLite has done so itself, as when the disk is full, this finds nothing to do.
             let _ = self.db.execute_batch("ROLLBACK");
@@ -221,12 +232,20 @@ impl Writer {
         &mut self,
         jobs: &mut VecDeque<Box<dyn Job>>,
         done: &mut Vec<(Box<dyn Job>, Option<Error>)>,
+        more: bool,
     ) -> rusqlite::Result<Vec<Hint>> {
         let start = Instant::now();
         let mut tx = Tx::new(&self.db, self.clock.now_ms(), &mut self.known);
-        while start.elapsed() < LONG
-            && let Some(mut job) = self.queue.take_urgent().or_else(|| jobs.pop_front())
-        {
+        loop {
+            let took = start.elapsed();
+            let next = match more {
+                true if took < LONG => self.queue.next(jobs, took < GATHER),
+                true => None,
+                false => jobs.pop_front(),
+            };
+            let Some(mut job) = next else { break };
+            // It may have come after the beginning.
+            tx.now = self.clock.now_ms();
             let ran = job.run(&mut tx);
             let (refused, failed) = match ran {
                 Ok(()) => (None, None),
