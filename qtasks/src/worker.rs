@@ -203,7 +203,11 @@ impl Worker {
         };
         let appender = Arc::clone(&self.appender);
         let sink = Sink::new(&task, sent, config.times.lease, limits, appender, self.runtime.clone());
-        self.running_map().insert(sink.id(), Arc::clone(&sink));
+        let before = self.running_map().insert(sink.id(), Arc::clone(&sink));
+        if let Some(before) = before {
+            // Lost meanwhile, which its attempt does not know yet.
+            before.stop(Stop::Fenced);
+        }
         let job = Box::new(run::Job {
             spec,
             sink: Arc::clone(&sink),
@@ -223,9 +227,17 @@ impl Worker {
             if release {
                 worker.release(vec![sink.lease]).await;
             }
-            worker.running_map().remove(&sink.id());
+            worker.leave(&sink);
             worker.look.notify_one();
         });
+    }
+
+    /// An attempt is over. The task may be here again by now, in another one.
+    fn leave(&self, sink: &Arc<Sink>) {
+        let mut running = self.running_map();
+        if running.get(&sink.id()).is_some_and(|now| Arc::ptr_eq(now, sink)) {
+            running.remove(&sink.id());
+        }
     }
 
     /// Gives back what was claimed and not begun. A worker that has crashed gives nothing back.
