@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use qtasks::prelude::*;
 use qtasks::store::sqlite::Durability;
-use qtasks::store::{Hint, Interest, SqliteStore, Store};
+use qtasks::store::{Claim, DocPut, Hint, Interest, Offer, SqliteStore, Store};
 use qtasks::{Clock, ErrorKind, Status};
 use rusqlite::Connection;
 
@@ -295,4 +295,54 @@ fn every_statement_finds_its_rows_by_an_index() {
         }
     }
     assert!(checked >= 25, "{checked} statements were found");
+}
+
+/// A job that fails takes none of those with it that came meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_leaves_all_others_their_answers() {
+    let path = scratch().join("q.db");
+    let store: Arc<dyn Store> = apart(&path);
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "CREATE VIEW slow AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 30000) SELECT x FROM c;
+         CREATE TRIGGER bad BEFORE INSERT ON doc WHEN new.key = 'bad'
+         BEGIN SELECT CASE WHEN (SELECT count(*) FROM slow) > 0 THEN RAISE(ABORT, 'no') END; END;",
+    )
+    .unwrap();
+    let put = |key: &str| store.doc_put(DocPut { key: key.into(), if_version: None, bytes: Vec::new(), expires: None });
+    // The three come while the thread waits, and go together.
+    raw.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let first = put("first");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (good, bad) = (put("good"), put("bad"));
+    raw.execute_batch("COMMIT").unwrap();
+    let mut urgent = Vec::new();
+    for _ in 0..100 {
+        urgent.push(store.extend(Vec::new(), soon()));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(first.await.unwrap(), Some(1));
+    assert_eq!(good.await.unwrap(), Some(1));
+    assert_eq!(bad.await.unwrap_err().kind(), ErrorKind::Unavailable);
+    for answer in futures::future::join_all(urgent).await {
+        assert_eq!(answer.unwrap(), []);
+    }
+}
+
+/// A bug of ours must cost an answer, not all of them from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_transaction_does_not_end_the_store() {
+    let path = scratch().join("q.db");
+    let store = apart(&path);
+    let app = Qtasks::builder().with_store(Arc::clone(&store) as _).tasks([plain::spec()]).open().await.unwrap();
+    let task = plain::add_task(1, 2).on(&app).await.unwrap();
+    // One more attempt does not fit, which is a panic where overflows are checked.
+    Connection::open(&path).unwrap().execute("UPDATE task SET attempt = ?1", [u32::MAX]).unwrap();
+    let offers = [Offer { queue: "default".into(), name: "plain".into(), allowance: 1 }];
+    let claim = Claim { worker: "w".into(), token: 1, offers: offers.into(), max: 1, lease: soon() };
+    let claimed = tokio::time::timeout(soon(), store.claim(claim)).await.expect("an answer");
+    assert_eq!(claimed.is_err(), cfg!(debug_assertions), "{claimed:?}");
+    let cancelled = tokio::time::timeout(Duration::from_secs(10), task.cancel("why".to_owned())).await;
+    cancelled.expect("an answer").unwrap();
+    app.shutdown().await.unwrap();
 }

@@ -5,6 +5,7 @@
 //! transaction with it, and each job then runs again in one of its own, so that no refusal undoes what others wrote.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -142,11 +143,13 @@ impl Writer {
     pub(super) fn start(mut self) -> Result<()> {
         let run = move || {
             loop {
-                let jobs = self.queue.take();
+                let mut jobs = self.queue.take();
                 if jobs.is_empty() {
                     return;
                 }
-                self.run(jobs);
+                while !jobs.is_empty() {
+                    self.survive(&mut jobs);
+                }
                 self.turns.let_others();
             }
         };
@@ -156,60 +159,71 @@ impl Writer {
         })
     }
 
-    fn run(&mut self, mut jobs: VecDeque<Box<dyn Job>>) {
+    /// Runs jobs, and goes on where one of them panics: those that went with it are dropped, which is an answer.
+    fn survive(&mut self, jobs: &mut VecDeque<Box<dyn Job>>) {
+        if catch_unwind(AssertUnwindSafe(|| self.run(jobs))).is_err() {
+            tracing::error!(path = %self.path.display(), "a transaction panicked, and was undone");
+            let _ = self.db.execute_batch("ROLLBACK");
+            self.known.forget();
+        }
+    }
+
+    fn run(&mut self, jobs: &mut VecDeque<Box<dyn Job>>) {
         while !jobs.is_empty() {
             let mut done = Vec::with_capacity(jobs.len());
-            match self.transaction(&mut jobs, &mut done) {
-                Ok(hints) => {
-                    self.listeners.tell(hints);
-                    for (job, refused) in done {
-                        job.answer(refused.map_or(Ok(()), Err));
-                    }
-                }
+            match self.transaction(jobs, &mut done, Some(&Arc::clone(&self.queue))) {
                 Err(_) if done.len() > 1 => {
                     self.known.forget();
                     for (job, _) in done {
                         self.alone(job);
+                        while let Some(urgent) = self.queue.take_urgent() {
+                            self.alone(urgent);
+                        }
                     }
                 }
-                Err(error) => {
-                    self.known.forget();
-                    for (job, _) in done {
-                        job.answer(Err(super::to_error(&error, &self.path)));
-                    }
-                }
+                outcome => self.answer(outcome, done),
             }
         }
     }
 
     fn alone(&mut self, job: Box<dyn Job>) {
-        let (mut jobs, mut done) = (VecDeque::from([job]), Vec::new());
-        let outcome = self.transaction(&mut jobs, &mut done);
-        let (job, refused) = done.pop().expect("it was tried");
+        let mut done = Vec::new();
+        let outcome = self.transaction(&mut VecDeque::from([job]), &mut done, None);
+        self.answer(outcome, done);
+    }
+
+    /// Says how a transaction went: first to those who listen.
+    fn answer(&mut self, outcome: rusqlite::Result<Vec<Hint>>, done: Vec<(Box<dyn Job>, Option<Error>)>) {
         match outcome {
             Ok(hints) => {
                 self.listeners.tell(hints);
-                job.answer(refused.map_or(Ok(()), Err));
+                for (job, refused) in done {
+                    job.answer(refused.map_or(Ok(()), Err));
+                }
             }
             Err(error) => {
                 self.known.forget();
-                job.answer(Err(super::to_error(&error, &self.path)));
+                for (job, _) in done {
+                    job.answer(Err(super::to_error(&error, &self.path)));
+                }
             }
         }
     }
 
-    /// Runs jobs from the front, and commits. Those that were run are in `done`, each with why it was refused.
+    /// Runs jobs from the front, at least one, what is urgent in the queue before them, and commits. Those that were
+    /// run are in `done`, each with why it was refused.
     fn transaction(
         &mut self,
         jobs: &mut VecDeque<Box<dyn Job>>,
         done: &mut Vec<(Box<dyn Job>, Option<Error>)>,
+        queue: Option<&Queue>,
     ) -> rusqlite::Result<Vec<Hint>> {
         if let Err(error) = self.begin() {
             done.extend(jobs.drain(..).map(|job| (job, None)));
             return Err(error);
         }
         super::hook(super::Point::Begun);
-        let result = self.fill(jobs, done);
+        let result = self.fill(jobs, done, queue);
         if result.is_err() {
             // Where SQLite has done so itself, as when the disk is full, this finds nothing to do.
             let _ = self.db.execute_batch("ROLLBACK");
@@ -221,11 +235,12 @@ impl Writer {
         &mut self,
         jobs: &mut VecDeque<Box<dyn Job>>,
         done: &mut Vec<(Box<dyn Job>, Option<Error>)>,
+        queue: Option<&Queue>,
     ) -> rusqlite::Result<Vec<Hint>> {
         let start = Instant::now();
         let mut tx = Tx::new(&self.db, self.clock.now_ms(), &mut self.known);
-        while start.elapsed() < LONG
-            && let Some(mut job) = self.queue.take_urgent().or_else(|| jobs.pop_front())
+        while (done.is_empty() || start.elapsed() < LONG)
+            && let Some(mut job) = queue.and_then(Queue::take_urgent).or_else(|| jobs.pop_front())
         {
             let ran = job.run(&mut tx);
             let (refused, failed) = match ran {
