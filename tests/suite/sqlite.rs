@@ -297,6 +297,30 @@ fn every_statement_finds_its_rows_by_an_index() {
     assert!(checked >= 25, "{checked} statements were found");
 }
 
+/// Who waits to write says so at once, or those who write without a pause would leave none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_to_write_says_so() {
+    let path = scratch().join("q.db");
+    let app = Qtasks::builder().with_store(apart(&path)).tasks([plain::spec()]).open().await.unwrap();
+    let lock = Connection::open(&path).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let add = tokio::spawn({
+        let app = app.clone();
+        async move { plain::add_task(1, 2).on(&app).await }
+    });
+    let turn = std::fs::File::options().write(true).open(path.with_extension("db-turn")).unwrap();
+    let waits = || matches!(turn.try_lock(), Err(std::fs::TryLockError::WouldBlock));
+    let start = std::time::Instant::now();
+    while !waits() {
+        turn.unlock().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "nobody says that it waits");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    lock.execute_batch("COMMIT").unwrap();
+    add.await.unwrap().unwrap();
+    app.shutdown().await.unwrap();
+}
+
 /// A job that fails takes none of those with it that came meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_fails_leaves_all_others_their_answers() {

@@ -159,6 +159,8 @@ pub(super) fn prepare(path: &Path, durability: Durability) -> Result<Connection>
     }
     let mut db = connect(path, Role::Writer(durability))?;
     migrate(&mut db, path)?;
+    // From here on it waits by itself: SQLite would sleep through its turns.
+    db.busy_timeout(Duration::ZERO).map_err(|e| super::to_error(&e, path))?;
     Ok(db)
 }
 
