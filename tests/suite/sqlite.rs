@@ -87,6 +87,9 @@ async fn what_can_not_be_a_store_is_refused_with_the_reason() {
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .unwrap();
     assert_eq!(tables, 1, "it is left as it was");
+    let mode =
+        Connection::open(&foreign).unwrap().pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0));
+    assert_eq!(mode.unwrap(), "delete", "it is left as it was");
 
     drop(qtasks::store::open(&url(&path)).await.unwrap());
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
@@ -369,4 +372,17 @@ async fn a_panic_in_a_transaction_does_not_end_the_store() {
     let cancelled = tokio::time::timeout(Duration::from_secs(10), task.cancel("why".to_owned())).await;
     cancelled.expect("an answer").unwrap();
     app.shutdown().await.unwrap();
+}
+
+/// To open a file that is as it should be takes no lock: somebody may be writing to it for long, or be stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_can_be_opened_while_somebody_writes_to_it() {
+    let path = scratch().join("q.db");
+    drop(apart(&path));
+    let lock = Connection::open(&path).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::new(&path, Durability::Fast, Clock::system()));
+    let store =
+        tokio::time::timeout(Duration::from_secs(10), opened).await.expect("it does not wait").unwrap().unwrap();
+    assert_eq!(store.stats().await.unwrap(), qtasks::store::Stats::default());
 }
