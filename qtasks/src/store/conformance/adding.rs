@@ -207,4 +207,13 @@ cases! {
         let again = NewTask { idempotency_key: Some("k".into()), ..task.clone() };
         assert_eq!(store.add(vec![again]).await.unwrap(), [Added { id: task.id, existed: true }]);
     }
+
+    /// Also before a unique key that is another one's by now: a repeat is answered with what it asked for.
+    an_id_answers_before_its_unique_key(store, _) {
+        let task = NewTask { unique: Some("u".into()), ..new("a") };
+        add(&*store, task.clone()).await;
+        store.cancel(task.id, "why".into()).await.unwrap();
+        add(&*store, NewTask { unique: Some("u".into()), ..new("a") }).await;
+        assert_eq!(store.add(vec![task.clone()]).await.unwrap(), [Added { id: task.id, existed: true }]);
+    }
 }

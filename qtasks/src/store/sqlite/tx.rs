@@ -239,13 +239,14 @@ impl<'a> Tx<'a> {
     }
 
     fn existing(&self, new: &NewTask) -> rusqlite::Result<Option<TaskId>> {
-        if let Some(key) = &new.idempotency_key {
-            if self.is_stored(new.id)? {
-                return Ok(Some(new.id));
-            }
-            if let Some(id) = self.keyed(key)? {
-                return Ok(Some(id));
-            }
+        let keyed = new.idempotency_key.is_some() || new.unique.is_some();
+        if keyed && self.is_stored(new.id)? {
+            return Ok(Some(new.id));
+        }
+        if let Some(key) = &new.idempotency_key
+            && let Some(id) = self.keyed(key)?
+        {
+            return Ok(Some(id));
         }
         let Some(key) = &new.unique else { return Ok(None) };
         let sql = "SELECT t.id FROM task t JOIN pair p ON p.pair = t.pair \
