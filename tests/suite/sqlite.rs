@@ -386,3 +386,17 @@ async fn a_file_can_be_opened_while_somebody_writes_to_it() {
         tokio::time::timeout(Duration::from_secs(10), opened).await.expect("it does not wait").unwrap().unwrap();
     assert_eq!(store.stats().await.unwrap(), qtasks::store::Stats::default());
 }
+
+/// Also of a process that heard of nothing before.
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_that_were_lost_are_a_look_at_everything() {
+    let path = scratch().join("q.db");
+    let store = apart(&path);
+    let mut hints = store.watch(Arc::new(Interest::default())).await.unwrap();
+    let raw = Connection::open(&path).unwrap();
+    raw.busy_timeout(soon()).unwrap();
+    // As a process finds it that was stopped meanwhile.
+    raw.execute("INSERT INTO hint (k, writer, hints) VALUES (5000, 1, '[]')", []).unwrap();
+    let hint = tokio::time::timeout(Duration::from_secs(10), hints.next()).await;
+    assert_eq!(hint.expect("a hint"), Some(Hint::Look));
+}
