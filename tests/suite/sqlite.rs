@@ -387,6 +387,28 @@ async fn a_file_can_be_opened_while_somebody_writes_to_it() {
     assert_eq!(store.stats().await.unwrap(), qtasks::store::Stats::default());
 }
 
+/// However few tasks it is of: what retention takes is gone before as much comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_many_rows_is_taken_without_waiting_for_the_next_scan() {
+    let path = scratch().join("q.db");
+    let store = apart(&path);
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "BEGIN; INSERT INTO garbage VALUES (7);
+         WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 60000)
+         INSERT INTO log SELECT 7, x, 1, 1, 1, 1, x'', x'' FROM c; COMMIT",
+    )
+    .unwrap();
+    let app = Qtasks::builder().with_store(store).tasks([plain::spec()]).start().await.unwrap();
+    let rows = || raw.query_row("SELECT count(*) FROM log", [], |row| row.get::<_, i64>(0)).unwrap();
+    let start = std::time::Instant::now();
+    while rows() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(15), "{} rows are left", rows());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    app.shutdown().await.unwrap();
+}
+
 /// Also of a process that heard of nothing before.
 #[tokio::test(flavor = "multi_thread")]
 async fn hints_that_were_lost_are_a_look_at_everything() {

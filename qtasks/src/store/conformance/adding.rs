@@ -193,7 +193,7 @@ cases! {
         store.cancel(id, "why".into()).await.unwrap();
         clock.advance(LEASE);
         let keep = Prune { age: LEASE, ended_max: None, bytes_max: None, max: 9 };
-        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0 });
+        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0, more: false });
         assert_eq!(store.add(vec![keyed()]).await.unwrap(), [Added { id, existed: true }]);
         let other = NewTask { args: Json::null(), ..keyed() };
         assert_eq!(store.add(vec![other]).await.unwrap_err().kind(), ErrorKind::Conflict);

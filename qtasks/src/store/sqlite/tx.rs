@@ -540,17 +540,17 @@ impl<'a> Tx<'a> {
             self.hints.push(Hint::Moved { id, tail: unsigned(tail), ended: true });
             pruned.logs += 1;
         }
-        self.collect_garbage()?;
+        pruned.more = self.collect_garbage()?;
         pruned.rows = self.prune_rows(old, prune.max)?;
         Ok(pruned)
     }
 
-    /// Deletes a piece of the logs that were taken away.
-    fn collect_garbage(&mut self) -> rusqlite::Result<()> {
+    /// Deletes a piece of the logs that were taken away. Whether there is more of them.
+    fn collect_garbage(&mut self) -> rusqlite::Result<bool> {
         let (mut rows, mut bytes) = (GARBAGE_ROWS, GARBAGE_BYTES);
         while rows > 0 && bytes > 0 {
             let mut next = self.db.prepare_cached("SELECT n FROM garbage LIMIT 1")?;
-            let Some(n) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else { return Ok(()) };
+            let Some(n) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else { return Ok(false) };
             let mut parts = self.db.prepare_cached("SELECT seq, length(data) FROM log WHERE n = ?1 ORDER BY seq")?;
             let mut parts = parts.query([n])?;
             let mut last = None;
@@ -572,7 +572,7 @@ impl<'a> Tx<'a> {
                 self.db.prepare_cached("DELETE FROM garbage WHERE n = ?1")?.execute([n])?;
             }
         }
-        Ok(())
+        self.db.prepare_cached("SELECT 1 FROM garbage LIMIT 1")?.exists([])
     }
 
     fn prune_rows(&mut self, old: i64, max: usize) -> rusqlite::Result<usize> {
