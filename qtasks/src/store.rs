@@ -503,6 +503,8 @@ pub struct Pruned {
     pub logs: usize,
     /// Gone altogether.
     pub rows: usize,
+    /// Of what was taken, some is still to be removed by the next calls: they need not wait.
+    pub more: bool,
 }
 
 /// A small document.

@@ -244,7 +244,7 @@ impl Hub {
         }
     }
 
-    /// The tail of a task, for a watcher that has read up to `next_seq`.
+    /// The tail of a task, for a watcher that has read the log up to `next_seq`.
     fn attach(&self, id: TaskId, next_seq: u64) -> Arc<Tail> {
         let mut tails = lock(&self.tails);
         if let Some(tail) = tails.get(&id).and_then(Weak::upgrade) {
@@ -494,7 +494,8 @@ impl Cursor {
         if slice.ended {
             self.tail = None;
         } else if self.tail.is_none() {
-            let tail = self.hub.attach(self.id, self.next_seq);
+            // Who is ahead of the log waits for it to come there: others share the tail.
+            let tail = self.hub.attach(self.id, self.next_seq.min(slice.tail.saturating_add(1)));
             let grown = tail.grown.subscribe();
             self.tail = Some((tail, grown));
         }

@@ -205,7 +205,9 @@ impl Worker {
         };
         let appender = Arc::clone(&self.appender);
         let sink = Sink::new(&task, sent, config.times.lease, limits, appender, self.runtime.clone());
-        self.running.insert(Arc::clone(&sink), self.attempts.token());
+        if let Some(before) = self.running.insert(Arc::clone(&sink), self.attempts.token()) {
+            before.stop(Stop::Fenced);
+        }
         self.taken.fetch_add(1, Ordering::SeqCst);
         let job = Box::new(run::Job {
             spec,
@@ -234,9 +236,9 @@ impl Worker {
                 }
                 Some(After::GivesBack) => {
                     worker.release(vec![sink.lease]).await;
-                    worker.running.remove(sink.id());
+                    worker.running.remove(&sink);
                 }
-                Some(After::IsLost) => worker.running.remove(sink.id()),
+                Some(After::IsLost) => worker.running.remove(&sink),
             }
             worker.look.notify_one();
         });

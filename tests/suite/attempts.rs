@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use qtasks::prelude::*;
-use qtasks::{ErrorKind, Event, EventKind, FailureKind, OnRetry, RetryPolicy, TaskSpec};
+use qtasks::store::Lease;
+use qtasks::{ErrorKind, Event, EventKind, FailureKind, OnRetry, RetryPolicy, Status, TaskSpec};
 
 use crate::{failure, kinds, soon};
 
@@ -370,4 +371,25 @@ async fn retries_wait_and_end() {
     }
     let none = always::add_task().on(&app).retry(0).timeout(soon()).await.unwrap_err();
     assert_eq!(failure(&none).attempt, 1);
+}
+
+#[task]
+async fn outlives_its_lease(ctx: Context) -> u32 {
+    ctx.sleep(Duration::from_millis(if ctx.attempt() == 1 { 600 } else { 3_000 })).await;
+    yield_!(ctx.attempt());
+}
+
+/// A worker gets a task again while its attempt before does not know yet that it has lost it, as after the process was
+/// stopped: the end of that one is not the end of the new one's heartbeats.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_gets_its_own_lost_task_again_keeps_it() {
+    let builder = Qtasks::builder().store(crate::store()).lease(Duration::from_secs(1)).scan(Duration::from_millis(50));
+    let app = builder.tasks([outlives_its_lease::spec()]).start().await.unwrap();
+    let handle = outlives_its_lease::add_task().on(&app).await.unwrap();
+    crate::until_async(async || handle.status().await.unwrap() == Status::Running).await;
+    let lease = Lease { id: handle.id(), epoch: handle.record().await.unwrap().epoch };
+    app.store().release(vec![lease]).await.unwrap();
+    let task = handle.wait_timeout(soon()).await.unwrap();
+    assert_eq!((task.returning, task.record.attempt, task.record.crashes), (vec![2], 2, 0));
+    app.shutdown().await.unwrap();
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use qtasks::prelude::*;
 use qtasks::store::sqlite::Durability;
-use qtasks::store::{Hint, Interest, SqliteStore, Store};
+use qtasks::store::{Claim, DocPut, Hint, Interest, Offer, SqliteStore, Store};
 use qtasks::{Clock, ErrorKind, Status};
 use rusqlite::Connection;
 
@@ -87,6 +87,9 @@ async fn what_can_not_be_a_store_is_refused_with_the_reason() {
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .unwrap();
     assert_eq!(tables, 1, "it is left as it was");
+    let mode =
+        Connection::open(&foreign).unwrap().pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0));
+    assert_eq!(mode.unwrap(), "delete", "it is left as it was");
 
     drop(qtasks::store::open(&url(&path)).await.unwrap());
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
@@ -295,4 +298,127 @@ fn every_statement_finds_its_rows_by_an_index() {
         }
     }
     assert!(checked >= 25, "{checked} statements were found");
+}
+
+/// Who waits to write says so at once, or those who write without a pause would leave none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_to_write_says_so() {
+    let path = scratch().join("q.db");
+    let app = Qtasks::builder().with_store(apart(&path)).tasks([plain::spec()]).open().await.unwrap();
+    let lock = Connection::open(&path).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let add = tokio::spawn({
+        let app = app.clone();
+        async move { plain::add_task(1, 2).on(&app).await }
+    });
+    let turn = std::fs::File::options().write(true).open(path.with_extension("db-turn")).unwrap();
+    let waits = || matches!(turn.try_lock(), Err(std::fs::TryLockError::WouldBlock));
+    let start = std::time::Instant::now();
+    while !waits() {
+        turn.unlock().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "nobody says that it waits");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    lock.execute_batch("COMMIT").unwrap();
+    add.await.unwrap().unwrap();
+    app.shutdown().await.unwrap();
+}
+
+/// A job that fails takes none of those with it that came meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_leaves_all_others_their_answers() {
+    let path = scratch().join("q.db");
+    let store: Arc<dyn Store> = apart(&path);
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "CREATE VIEW slow AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 30000) SELECT x FROM c;
+         CREATE TRIGGER bad BEFORE INSERT ON doc WHEN new.key = 'bad'
+         BEGIN SELECT CASE WHEN (SELECT count(*) FROM slow) > 0 THEN RAISE(ABORT, 'no') END; END;",
+    )
+    .unwrap();
+    let put = |key: &str| store.doc_put(DocPut { key: key.into(), if_version: None, bytes: Vec::new(), expires: None });
+    // The three come while the thread waits, and go together.
+    raw.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let first = put("first");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (good, bad) = (put("good"), put("bad"));
+    raw.execute_batch("COMMIT").unwrap();
+    let mut urgent = Vec::new();
+    for _ in 0..100 {
+        urgent.push(store.extend(Vec::new(), soon()));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(first.await.unwrap(), Some(1));
+    assert_eq!(good.await.unwrap(), Some(1));
+    assert_eq!(bad.await.unwrap_err().kind(), ErrorKind::Unavailable);
+    for answer in futures::future::join_all(urgent).await {
+        assert_eq!(answer.unwrap(), []);
+    }
+}
+
+/// A bug of ours must cost an answer, not all of them from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_transaction_does_not_end_the_store() {
+    let path = scratch().join("q.db");
+    let store = apart(&path);
+    let app = Qtasks::builder().with_store(Arc::clone(&store) as _).tasks([plain::spec()]).open().await.unwrap();
+    let task = plain::add_task(1, 2).on(&app).await.unwrap();
+    // One more attempt does not fit, which is a panic where overflows are checked.
+    Connection::open(&path).unwrap().execute("UPDATE task SET attempt = ?1", [u32::MAX]).unwrap();
+    let offers = [Offer { queue: "default".into(), name: "plain".into(), allowance: 1 }];
+    let claim = Claim { worker: "w".into(), token: 1, offers: offers.into(), max: 1, lease: soon() };
+    let claimed = tokio::time::timeout(soon(), store.claim(claim)).await.expect("an answer");
+    assert_eq!(claimed.is_err(), cfg!(debug_assertions), "{claimed:?}");
+    let cancelled = tokio::time::timeout(Duration::from_secs(10), task.cancel("why".to_owned())).await;
+    cancelled.expect("an answer").unwrap();
+    app.shutdown().await.unwrap();
+}
+
+/// To open a file that is as it should be takes no lock: somebody may be writing to it for long, or be stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_can_be_opened_while_somebody_writes_to_it() {
+    let path = scratch().join("q.db");
+    drop(apart(&path));
+    let lock = Connection::open(&path).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::new(&path, Durability::Fast, Clock::system()));
+    let store =
+        tokio::time::timeout(Duration::from_secs(10), opened).await.expect("it does not wait").unwrap().unwrap();
+    assert_eq!(store.stats().await.unwrap(), qtasks::store::Stats::default());
+}
+
+/// However few tasks it is of: what retention takes is gone before as much comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_many_rows_is_taken_without_waiting_for_the_next_scan() {
+    let path = scratch().join("q.db");
+    let store = apart(&path);
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "BEGIN; INSERT INTO garbage VALUES (7);
+         WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 60000)
+         INSERT INTO log SELECT 7, x, 1, 1, 1, 1, x'', x'' FROM c; COMMIT",
+    )
+    .unwrap();
+    let app = Qtasks::builder().with_store(store).tasks([plain::spec()]).start().await.unwrap();
+    let rows = || raw.query_row("SELECT count(*) FROM log", [], |row| row.get::<_, i64>(0)).unwrap();
+    let start = std::time::Instant::now();
+    while rows() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(15), "{} rows are left", rows());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    app.shutdown().await.unwrap();
+}
+
+/// Also of a process that heard of nothing before.
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_that_were_lost_are_a_look_at_everything() {
+    let path = scratch().join("q.db");
+    let store = apart(&path);
+    let mut hints = store.watch(Arc::new(Interest::default())).await.unwrap();
+    let raw = Connection::open(&path).unwrap();
+    raw.busy_timeout(soon()).unwrap();
+    // As a process finds it that was stopped meanwhile.
+    raw.execute("INSERT INTO hint (k, writer, hints) VALUES (5000, 1, '[]')", []).unwrap();
+    let hint = tokio::time::timeout(Duration::from_secs(10), hints.next()).await;
+    assert_eq!(hint.expect("a hint"), Some(Hint::Look));
 }

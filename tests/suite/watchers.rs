@@ -175,3 +175,34 @@ async fn dropping_watchers_and_handles_changes_nothing() {
     let handle = TaskHandle::<counts>::attach(&app, id).await.unwrap();
     assert_eq!(handle.wait_timeout(soon()).await.unwrap().returning.len(), 20_000);
 }
+
+#[task]
+async fn ticks(ctx: Context) -> u64 {
+    for i in 0..10 {
+        ctx.sleep(Duration::from_millis(20)).await;
+        yield_!(i);
+    }
+}
+
+/// Who waits for what is far ahead does not keep those busy who are where the log is.
+#[test]
+fn a_watcher_ahead_of_the_log_disturbs_no_other() {
+    let (done, over) = std::sync::mpsc::channel();
+    // A thread of its own: a watcher that never waits could not be stopped from within.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let app = crate::app_of([ticks::spec()]).await;
+            let handle = ticks::add_task().on(&app).await.unwrap();
+            let mut ahead = handle.events_from(8);
+            let early = tokio::time::timeout(Duration::from_millis(5), ahead.next()).await;
+            assert!(early.is_err(), "there is no such event yet");
+            assert_eq!(handle.stream().try_collect::<Vec<_>>().await.unwrap(), (0..10).collect::<Vec<_>>());
+            let rest: Vec<u64> = ahead.map_ok(|e| e.seq).try_collect().await.unwrap();
+            assert_eq!(rest, [8, 9, 10, 11, 12]);
+            app.shutdown().await.unwrap();
+        });
+        done.send(()).unwrap();
+    });
+    over.recv_timeout(Duration::from_secs(20)).expect("everybody sees everything");
+}

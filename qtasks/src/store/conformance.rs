@@ -54,6 +54,7 @@ macro_rules! store_conformance {
             unknown_ids_are_told,
             a_key_outlives_the_log,
             an_id_answers_before_its_key,
+            an_id_answers_before_its_unique_key,
             // claiming.rs
             a_claimed_task_is_not_claimed_twice,
             the_most_urgent_task_comes_first,

@@ -222,7 +222,7 @@ impl Inner {
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::Unavailable, "the thread that writes to the store has ended")
+    Error::new(ErrorKind::Unavailable, "the store gave no answer: it failed in the middle of a transaction")
 }
 
 impl Store for SqliteStore {

@@ -207,7 +207,7 @@ impl Appender {
 
     fn over(&self, sink: &Sink) {
         if let Some(running) = self.running.upgrade() {
-            running.remove(sink.id());
+            running.remove(sink);
         }
     }
 

@@ -146,7 +146,7 @@ async fn sweeps(store: &Arc<dyn Store>, times: Times, retention: Option<Prune>) 
         }
         if let Some(retention) = retention {
             match store.prune(Prune { max: STEP, ..retention }).await {
-                Ok(pruned) => more |= pruned.logs.max(pruned.rows) >= STEP,
+                Ok(pruned) => more |= pruned.more || pruned.logs.max(pruned.rows) >= STEP,
                 Err(error) => tracing::warn!(%error, "the store could not be pruned"),
             }
         }

@@ -19,13 +19,18 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more; `token` makes a shutdown wait for it.
-    pub(super) fn insert(&self, sink: Arc<Sink>, token: TaskTrackerToken) {
-        self.map().insert(sink.id(), (sink, token));
+    /// One more; `token` makes a shutdown wait for it. Answers an earlier attempt at the same task that is still here:
+    /// it was lost meanwhile, and does not know it yet.
+    pub(super) fn insert(&self, sink: Arc<Sink>, token: TaskTrackerToken) -> Option<Arc<Sink>> {
+        self.map().insert(sink.id(), (sink, token)).map(|(before, _)| before)
     }
 
-    pub(super) fn remove(&self, id: TaskId) {
-        self.map().remove(&id);
+    /// An attempt is over. The task may be here again by now, in another one.
+    pub(super) fn remove(&self, sink: &Sink) {
+        let mut map = self.map();
+        if map.get(&sink.id()).is_some_and(|(now, _)| std::ptr::eq(&**now, sink)) {
+            map.remove(&sink.id());
+        }
     }
 
     pub(super) fn get(&self, id: TaskId) -> Option<Arc<Sink>> {

@@ -193,7 +193,7 @@ cases! {
         store.cancel(id, "why".into()).await.unwrap();
         clock.advance(LEASE);
         let keep = Prune { age: LEASE, ended_max: None, bytes_max: None, max: 9 };
-        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0 });
+        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0, more: false });
         assert_eq!(store.add(vec![keyed()]).await.unwrap(), [Added { id, existed: true }]);
         let other = NewTask { args: Json::null(), ..keyed() };
         assert_eq!(store.add(vec![other]).await.unwrap_err().kind(), ErrorKind::Conflict);
@@ -206,5 +206,14 @@ cases! {
         add(&*store, task.clone()).await;
         let again = NewTask { idempotency_key: Some("k".into()), ..task.clone() };
         assert_eq!(store.add(vec![again]).await.unwrap(), [Added { id: task.id, existed: true }]);
+    }
+
+    /// Also before a unique key that is another one's by now: a repeat is answered with what it asked for.
+    an_id_answers_before_its_unique_key(store, _) {
+        let task = NewTask { unique: Some("u".into()), ..new("a") };
+        add(&*store, task.clone()).await;
+        store.cancel(task.id, "why".into()).await.unwrap();
+        add(&*store, NewTask { unique: Some("u".into()), ..new("a") }).await;
+        assert_eq!(store.add(vec![task.clone()]).await.unwrap(), [Added { id: task.id, existed: true }]);
     }
 }

@@ -105,7 +105,7 @@ cases! {
         store.cancel(young, "why".into()).await.unwrap();
         let keep = Prune { age: LEASE, ended_max: None, bytes_max: None, max: 2 };
         unknown(lost.prune(keep).await);
-        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0 });
+        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0, more: false });
         assert_eq!(store.prune(keep).await.unwrap(), Pruned::default());
         assert_eq!(events(&*store, young).await.len(), 1);
         assert!(store.get(ids).await.unwrap().iter().all(Option::is_some));

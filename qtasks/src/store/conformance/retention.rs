@@ -17,12 +17,12 @@ cases! {
         clock.advance(Duration::from_secs(59));
         assert_eq!(store.prune(keep).await.unwrap(), Pruned::default());
         clock.advance(Duration::from_secs(1));
-        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0 });
+        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0, more: false });
         assert_eq!(store.read(read).await.unwrap_err().kind(), ErrorKind::Gone);
         let r = record(&*store, id).await;
         assert_eq!((r.status, r.yields, r.final_value), (Status::Completed, 1, None));
         clock.advance(Duration::from_secs(60));
-        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 0, rows: 1 });
+        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 0, rows: 1, more: false });
         assert_eq!(store.read(read).await.unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(store.get(vec![id]).await.unwrap(), [None]);
     }
@@ -90,12 +90,12 @@ cases! {
         clock.advance(LEASE);
         assert_eq!(store.prune(Prune { max: 0, ..keep }).await.unwrap(), Pruned::default());
         for logs in [2, 2, 1, 0] {
-            assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs, rows: 0 });
+            assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs, rows: 0, more: false });
         }
         clock.advance(LEASE);
         assert_eq!(store.prune(Prune { max: 0, ..keep }).await.unwrap(), Pruned::default());
         for rows in [2, 2, 1, 0] {
-            assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 0, rows });
+            assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 0, rows, more: false });
         }
         assert_eq!(store.list(List { limit: 9, ..List::default() }).await.unwrap(), Listed::default());
     }
@@ -113,7 +113,7 @@ cases! {
         clock.advance(LEASE - Duration::from_millis(1));
         assert_eq!(store.prune(keep).await.unwrap(), Pruned::default());
         clock.advance(Duration::from_millis(1));
-        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0 });
+        assert_eq!(store.prune(keep).await.unwrap(), Pruned { logs: 1, rows: 0, more: false });
         assert_eq!(record(&*store, id).await.status, Status::Completed);
         assert_eq!(record(&*store, waiting).await.status, Status::Held);
     }

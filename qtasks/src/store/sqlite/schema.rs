@@ -160,6 +160,8 @@ pub(super) fn prepare(path: &Path, durability: Durability) -> Result<Connection>
     }
     let mut db = connect(path, Role::Writer(durability))?;
     migrate(&mut db, path)?;
+    // From here on it waits by itself: SQLite would sleep through its turns.
+    db.busy_timeout(Duration::ZERO).map_err(|e| super::to_error(&e, path))?;
     Ok(db)
 }
 
@@ -172,7 +174,6 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection> {
         // Else SQLite prepares a statement anew whenever a LIMIT or what a key is compared with has another value.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if let Role::Writer(durability) = role {
-            use_wal(&db)?;
             db.pragma_update(None, "synchronous", durability.synchronous())?;
             db.pragma_update(None, "cache_size", -16_000)?;
             db.pragma_update(None, "journal_size_limit", 64 << 20)?;
@@ -205,32 +206,48 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
+/// Brings a file to the latest schema. One that has it is left alone: somebody else may be writing to it.
 fn migrate(db: &mut Connection, path: &Path) -> Result<()> {
     let sql = |e: rusqlite::Error| super::to_error(&e, path);
-    let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(sql)?;
-    let pragma = |name| tx.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let version = pragma("user_version").map_err(sql)?;
-    let application = pragma("application_id").map_err(sql)?;
-    let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
-    let shown = path.display();
-    if tables > 0 && application != APPLICATION_ID {
-        return Err(Error::invalid(format!(
-            "`{shown}` is a database of something else: give the store a file of its own"
-        )));
-    }
-    let Some(done) = usize::try_from(version).ok().filter(|v| *v <= MIGRATIONS.len()) else {
-        let known = MIGRATIONS.len();
-        return Err(Error::invalid(format!(
-            "`{shown}` was written by a later version of qtasks (schema {version}, this one knows {known}): update this program"
-        )));
-    };
+    // Looked at before anything is changed: WAL would stay with a database of something else.
+    let done = version(db, path)?;
+    use_wal(db).map_err(sql)?;
     if done == MIGRATIONS.len() {
-        return Ok(());
+        return match db.is_readonly("main").map_err(sql)? {
+            true => {
+                Err(Error::new(ErrorKind::Unavailable, format!("the store `{}` may not be written", path.display())))
+            }
+            false => Ok(()),
+        };
     }
+    let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(sql)?;
+    // Another process may have been quicker.
+    let done = version(&tx, path)?;
     for migration in &MIGRATIONS[done..] {
         tx.execute_batch(migration).map_err(sql)?;
     }
     tx.pragma_update(None, "user_version", i32::try_from(MIGRATIONS.len()).expect("few")).map_err(sql)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql)?;
     tx.commit().map_err(sql)
+}
+
+/// How many migrations a file has had, if it is one of ours or empty.
+fn version(db: &Connection, path: &Path) -> Result<usize> {
+    let sql = |e: rusqlite::Error| super::to_error(&e, path);
+    let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sql);
+    // In this order: both are written before tables of ours can be seen.
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
+    let (version, application) = (pragma("user_version")?, pragma("application_id")?);
+    let shown = path.display();
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(Error::invalid(format!(
+            "`{shown}` is a database of something else: give the store a file of its own"
+        )));
+    }
+    usize::try_from(version).ok().filter(|v| *v <= MIGRATIONS.len()).ok_or_else(|| {
+        let known = MIGRATIONS.len();
+        Error::invalid(format!(
+            "`{shown}` was written by a later version of qtasks (schema {version}, this one knows {known}): update this program"
+        ))
+    })
 }

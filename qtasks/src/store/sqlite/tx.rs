@@ -278,13 +278,14 @@ impl<'a> Tx<'a> {
     }
 
     fn existing(&self, new: &NewTask) -> rusqlite::Result<Option<TaskId>> {
-        if let Some(key) = &new.idempotency_key {
-            if self.is_stored(new.id)? {
-                return Ok(Some(new.id));
-            }
-            if let Some(id) = self.keyed(key)? {
-                return Ok(Some(id));
-            }
+        let keyed = new.idempotency_key.is_some() || new.unique.is_some();
+        if keyed && self.is_stored(new.id)? {
+            return Ok(Some(new.id));
+        }
+        if let Some(key) = &new.idempotency_key
+            && let Some(id) = self.keyed(key)?
+        {
+            return Ok(Some(id));
         }
         let Some(key) = &new.unique else { return Ok(None) };
         let sql = "SELECT t.id FROM task t JOIN pair p ON p.pair = t.pair \
@@ -568,17 +569,17 @@ impl<'a> Tx<'a> {
             self.hints.push(Hint::Moved { id, tail: unsigned(tail), ended: true });
             pruned.logs += 1;
         }
-        self.collect_garbage()?;
+        pruned.more = self.collect_garbage()?;
         pruned.rows = self.prune_rows(old, prune.max)?;
         Ok(pruned)
     }
 
-    /// Deletes a piece of the logs that were taken away.
-    fn collect_garbage(&mut self) -> rusqlite::Result<()> {
+    /// Deletes a piece of the logs that were taken away. Whether there is more of them.
+    fn collect_garbage(&mut self) -> rusqlite::Result<bool> {
         let (mut rows, mut bytes) = (GARBAGE_ROWS, GARBAGE_BYTES);
         while rows > 0 && bytes > 0 {
             let mut next = self.db.prepare_cached("SELECT n FROM garbage LIMIT 1")?;
-            let Some(n) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else { return Ok(()) };
+            let Some(n) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else { return Ok(false) };
             let mut parts = self.db.prepare_cached("SELECT seq, length(data) FROM log WHERE n = ?1 ORDER BY seq")?;
             let mut parts = parts.query([n])?;
             let mut last = None;
@@ -600,7 +601,7 @@ impl<'a> Tx<'a> {
                 self.db.prepare_cached("DELETE FROM garbage WHERE n = ?1")?.execute([n])?;
             }
         }
-        Ok(())
+        self.db.prepare_cached("SELECT 1 FROM garbage LIMIT 1")?.exists([])
     }
 
     fn prune_rows(&mut self, old: i64, max: usize) -> rusqlite::Result<usize> {

@@ -65,20 +65,23 @@ fn news(db: &Connection, me: i64, last: &mut i64) -> rusqlite::Result<Vec<Hint>>
     let mut hints = Vec::new();
     let sql = "SELECT k FROM hint ORDER BY k LIMIT 1";
     let oldest: Option<i64> = db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
-    if oldest.is_some_and(|oldest| oldest > *last + 1) && *last > 0 {
+    // The first of all is 1, and the latest is never deleted.
+    if oldest.is_some_and(|oldest| oldest > *last + 1) {
         hints.push(Hint::Look);
     }
     let mut statement = db.prepare_cached(
         "SELECT k, writer, CASE writer WHEN ?2 THEN '' ELSE hints END FROM hint WHERE k > ?1 ORDER BY k",
     )?;
     let mut found = statement.query((*last, me))?;
+    let mut latest = *last;
     while let Some(row) = found.next()? {
-        *last = row.get(0)?;
+        latest = row.get(0)?;
         if row.get::<_, i64>(1)? != me {
             let text: String = row.get(2)?;
             // Of a version that this one can't read: looking at everything is never wrong.
             hints.extend(serde_json::from_str::<Vec<Hint>>(&text).unwrap_or_else(|_| vec![Hint::Look]));
         }
     }
+    *last = latest;
     Ok(hints)
 }

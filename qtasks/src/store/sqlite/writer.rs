@@ -5,6 +5,7 @@
 //! transaction with it, and each job then runs again in one of its own, so that no refusal undoes what others wrote.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -121,6 +122,11 @@ impl Queue {
         }
     }
 
+    /// What must not wait any longer.
+    fn take_urgent(&self) -> Option<Box<dyn Job>> {
+        self.jobs().urgent.pop_front()
+    }
+
     /// The next to be done: what must not wait, else the first of `jobs`, else, with `new`, what came since.
     fn next(&self, jobs: &mut VecDeque<Box<dyn Job>>, new: bool) -> Option<Box<dyn Job>> {
         let mut waiting = self.jobs();
@@ -151,11 +157,13 @@ impl Writer {
     pub(super) fn start(mut self) -> Result<()> {
         let run = move || {
             loop {
-                let jobs = self.queue.take();
+                let mut jobs = self.queue.take();
                 if jobs.is_empty() {
                     return;
                 }
-                self.run(jobs);
+                while !jobs.is_empty() {
+                    self.survive(&mut jobs);
+                }
                 self.turns.let_others();
             }
         };
@@ -165,50 +173,59 @@ impl Writer {
         })
     }
 
-    fn run(&mut self, mut jobs: VecDeque<Box<dyn Job>>) {
+    /// Runs jobs, and goes on where one of them panics: those that went with it are dropped, which is an answer.
+    fn survive(&mut self, jobs: &mut VecDeque<Box<dyn Job>>) {
+        if catch_unwind(AssertUnwindSafe(|| self.run(jobs))).is_err() {
+            tracing::error!(path = %self.path.display(), "a transaction panicked, and was undone");
+            let _ = self.db.execute_batch("ROLLBACK");
+            self.known.forget();
+        }
+    }
+
+    fn run(&mut self, jobs: &mut VecDeque<Box<dyn Job>>) {
         while !jobs.is_empty() {
             let mut done = Vec::with_capacity(jobs.len());
-            match self.transaction(&mut jobs, &mut done, true) {
-                Ok(hints) => {
-                    self.listeners.tell(hints);
-                    for (job, refused) in done {
-                        job.answer(refused.map_or(Ok(()), Err));
-                    }
-                }
+            match self.transaction(jobs, &mut done, true) {
                 Err(_) if done.len() > 1 => {
                     self.known.forget();
                     for (job, _) in done {
                         self.alone(job);
+                        while let Some(urgent) = self.queue.take_urgent() {
+                            self.alone(urgent);
+                        }
                     }
                 }
-                Err(error) => {
-                    self.known.forget();
-                    for (job, _) in done {
-                        job.answer(Err(super::to_error(&error, &self.path)));
-                    }
-                }
+                outcome => self.answer(outcome, done),
             }
         }
     }
 
     fn alone(&mut self, job: Box<dyn Job>) {
-        let (mut jobs, mut done) = (VecDeque::from([job]), Vec::new());
-        let outcome = self.transaction(&mut jobs, &mut done, false);
-        let (job, refused) = done.pop().expect("it was tried");
+        let mut done = Vec::new();
+        let outcome = self.transaction(&mut VecDeque::from([job]), &mut done, false);
+        self.answer(outcome, done);
+    }
+
+    /// Says how a transaction went: first to those who listen.
+    fn answer(&mut self, outcome: rusqlite::Result<Vec<Hint>>, done: Vec<(Box<dyn Job>, Option<Error>)>) {
         match outcome {
             Ok(hints) => {
                 self.listeners.tell(hints);
-                job.answer(refused.map_or(Ok(()), Err));
+                for (job, refused) in done {
+                    job.answer(refused.map_or(Ok(()), Err));
+                }
             }
             Err(error) => {
                 self.known.forget();
-                job.answer(Err(super::to_error(&error, &self.path)));
+                for (job, _) in done {
+                    job.answer(Err(super::to_error(&error, &self.path)));
+                }
             }
         }
     }
 
-    /// Runs jobs from the front and, with `more`, for a while those that come, and commits. Those that were run are in
-    /// `done`, each with why it was refused.
+    /// Runs jobs from the front, at least one, and, with `more`, for a while those that come and before them what is
+    /// urgent, and commits. Those that were run are in `done`, each with why it was refused.
     fn transaction(
         &mut self,
         jobs: &mut VecDeque<Box<dyn Job>>,
@@ -239,7 +256,7 @@ impl Writer {
         loop {
             let took = start.elapsed();
             let next = match more {
-                true if took < LONG => self.queue.next(jobs, took < GATHER),
+                true if done.is_empty() || took < LONG => self.queue.next(jobs, took < GATHER),
                 true => None,
                 false => jobs.pop_front(),
             };
