@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use qtasks::event::EventBatch;
+use qtasks::event::{EventBatch, EventCode};
 use qtasks::store::sqlite::{Point, on_transaction};
 use qtasks::store::*;
 use qtasks::{Status, TaskId, TaskRecord};
@@ -21,8 +21,10 @@ use super::witness::{self, Call, Line, Said, now};
 
 /// How often a process that stands still looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(2);
-/// A generator whose handler was not called for so long has filled its window.
-const STILL: Duration = Duration::from_millis(40);
+/// A generator whose handler was not called for so long waits.
+const STILL: Duration = Duration::from_millis(60);
+/// A window of 1,024 events has so many values at least, with custom events between them.
+const FULL: u64 = 880;
 
 /// What a process knows of its fault.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct Probe {
     /// The next transaction is the one to stop in.
     armed: AtomicBool,
     counts: [AtomicU32; 4],
+    /// How many values the store acknowledged.
+    stored: AtomicU64,
     /// The number of each task here, by its id.
     tasks: Mutex<HashMap<TaskId, (u32, u32)>>,
 }
@@ -46,6 +50,7 @@ impl Probe {
             reached: AtomicBool::new(false),
             armed: AtomicBool::new(false),
             counts: Default::default(),
+            stored: AtomicU64::new(0),
             tasks: Mutex::default(),
         });
         let hooked = Arc::clone(&probe);
@@ -74,18 +79,26 @@ impl Probe {
     /// Stands still, if it is here that it has to.
     async fn hold(&self, op: Op, moment: Moment, nth: u32) {
         let Some(fault) = self.is_at(op, moment, nth) else { return };
-        if moment == Moment::Full {
-            let mut before = 0;
-            while handled() > before || before == 0 {
-                before = handled();
-                tokio::time::sleep(STILL).await;
-            }
+        if moment == Moment::Full && !self.fills().await {
+            return;
         }
         if self.reach(fault) {
             while !self.go.exists() {
                 tokio::time::sleep(LOOK).await;
             }
             say(Said::WentOn(fault));
+        }
+    }
+
+    /// Waits until handlers are no longer called, for the store answers nothing meanwhile. Whether that is because the
+    /// window is full, and not because a body has come to its end.
+    async fn fills(&self) -> bool {
+        loop {
+            let before = handled();
+            tokio::time::sleep(STILL).await;
+            if handled() == before {
+                return before - self.stored.load(Ordering::SeqCst) >= FULL;
+            }
         }
     }
 
@@ -135,20 +148,23 @@ impl Probe {
         tell(said);
     }
 
-    fn call(&self, append: &Append) -> Call {
+    /// What is to be said of an append, and how many values it has.
+    fn call(&self, append: &Append) -> (Call, u64) {
         let ends = append.outcome != Outcome::Running;
         // Where they come to stand is of no matter.
         let stamp = qtasks::event::Stamp { seq: 1, epoch: 0, attempt: 0, at: std::time::UNIX_EPOCH };
         let batch: EventBatch = append.events.clone().stamp(stamp);
+        let values = batch.iter().filter(|e| e.code == EventCode::Yield).count() as u64;
         let steady = batch.len() - usize::from(ends);
-        Call {
+        let call = Call {
             task: self.known(append.id).0,
             epoch: append.epoch,
             after_seq: append.after_seq,
             events: batch.len() as u64,
             ends,
             digest: digests(batch.iter().take(steady).map(|e| digest(&e))),
-        }
+        };
+        (call, values)
     }
 }
 
@@ -191,8 +207,8 @@ impl Store for Probed {
             let (probe, nth) = (&self.probe, self.probe.begins(op));
             probe.hold(op, Moment::Before, nth).await;
             probe.hold(op, Moment::Full, nth).await;
-            let calls: Vec<Call> = batch.iter().map(|a| probe.call(a)).collect();
-            for call in &calls {
+            let calls: Vec<(Call, u64)> = batch.iter().map(|a| probe.call(a)).collect();
+            for (call, _) in &calls {
                 say(Said::Began(*call));
             }
             probe.arm(op, nth);
@@ -200,9 +216,12 @@ impl Store for Probed {
             if answers.is_ok() {
                 probe.hold(op, Moment::After, nth).await;
             }
-            for (i, call) in calls.into_iter().enumerate() {
+            for (i, (call, values)) in calls.into_iter().enumerate() {
                 let answer = match answers.as_ref().ok().and_then(|a| a.get(i)) {
-                    Some(Appended::Stored { tail, .. }) => witness::Answer::Stored { tail: *tail },
+                    Some(Appended::Stored { tail, .. }) => {
+                        probe.stored.fetch_add(values, Ordering::SeqCst);
+                        witness::Answer::Stored { tail: *tail }
+                    }
                     Some(Appended::Fenced) => witness::Answer::Fenced,
                     Some(Appended::Conflict { .. }) => witness::Answer::Conflict,
                     None => witness::Answer::Failed,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 
 use super::orders::{Held, Orders};
@@ -25,6 +25,8 @@ struct State {
 pub(crate) struct Process {
     pub(crate) name: String,
     child: Child,
+    /// Never written to: where it is closed, the suite is gone, and the process goes too.
+    _alive: ChildStdin,
     state: watch::Receiver<State>,
     claimed: Arc<Mutex<Vec<Held>>>,
 }
@@ -32,14 +34,15 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(orders: &Orders) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crash-worker"));
-        command.arg(serde_json::to_string(orders).unwrap()).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg(serde_json::to_string(orders).unwrap()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let errors = std::fs::File::create(orders.dir.join(format!("{}.stderr", orders.name))).unwrap();
         let mut child = command.stderr(errors).kill_on_drop(true).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let _alive = child.stdin.take().expect("piped");
         let (sender, state) = watch::channel(State::default());
         let claimed = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(listen(lines, sender, Arc::clone(&claimed)));
-        Process { name: orders.name.clone(), child, state, claimed }
+        Process { name: orders.name.clone(), child, _alive, state, claimed }
     }
 
     /// Waits until it has something to do. `false` if it dies before.

@@ -113,7 +113,8 @@ async fn a_watcher_in_another_process_is_told_of_what_is_void() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zombie_that_is_given_its_own_task_again_keeps_it() {
     let stop = |nth| Blow::StopAt(at(Op::Append, Moment::Before, nth), Duration::from_millis(1_300));
-    let plan = plan("again", &[("slow", 300, 300), ("resumed", 20_000, 20_000)], vec![stop(8), stop(16), stop(24)]);
+    let work = [("slow", 300, 300), ("slow", 300, 300), ("slow", 300, 300), ("resumed", 20_000, 20_000)];
+    let plan = Plan { concurrency: 4, ..plan("again", &work, vec![stop(8), stop(16), stop(24)]) };
     let (history, figures) = kept(&room("own-again"), plan).await;
     let lost = |log: &super::history::Log| log.events.iter().filter(|e| e.kind.is_lost()).count();
     let lost: Vec<usize> = history.logs.values().map(lost).collect();

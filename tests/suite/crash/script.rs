@@ -69,8 +69,10 @@ fn rounds(name: &str, n: usize, blows: &[Blow], work: &[Work], dice: &mut Dice) 
 
 fn kills_at_full_speed(dice: &mut Dice) -> Vec<Plan> {
     let mut blows = Vec::new();
-    for (moment, most) in [(Moment::Before, 12), (Moment::Full, 5), (Moment::Inside, 12), (Moment::After, 12)] {
-        blows.extend((0..14).map(|_| Blow::KillAt(fault(Op::Append, moment, dice.between(2, most)))));
+    // More of those whose point is not always where it seems.
+    let points = [(Moment::Before, 18, 12), (Moment::Full, 16, 5), (Moment::Inside, 14, 12), (Moment::After, 14, 12)];
+    for (moment, times, most) in points {
+        blows.extend((0..times).map(|_| Blow::KillAt(fault(Op::Append, moment, dice.between(2, most)))));
     }
     blows.extend((0..26).map(|_| Blow::KillAfter(Duration::from_millis(dice.between(0, 250)))));
     dice.shuffle(&mut blows);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::history::{Entry, History, Kind, Log};
 use super::super::orders::{Fault, Moment, Op};
+use super::super::values::NOTE_EVERY;
 use super::super::witness::{Answer, Line, Said};
 use super::log::TICK;
 use super::workers::WINDOW;
@@ -265,7 +266,10 @@ fn place(history: &History, worker: &str, fault: Option<Fault>, had: &[Had<'_>])
     if had.is_empty() {
         return Place::Idle;
     }
-    let waiting = had.iter().map(|h| unstored(lines, h)).max().unwrap_or_default();
+    // Custom events take their place in the window as well.
+    let notes = |h: &Had<'_>| history.tasks.iter().any(|t| t.number == h.task && !t.notes.is_empty());
+    let events = |h: &Had<'_>, values: u64| values + if notes(h) { values / NOTE_EVERY } else { 0 };
+    let waiting = had.iter().map(|h| events(h, unstored(lines, h))).max().unwrap_or_default();
     match waiting {
         0 => Place::InReplay,
         n if n + ALMOST >= WINDOW as u64 => Place::FullWindow,
