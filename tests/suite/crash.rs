@@ -125,4 +125,5 @@ fn conclude(mut figures: Figures) {
     assert!(kills >= 100 && figures.at_full_speed >= 50, "{kills} kills, {} at full speed", figures.at_full_speed);
     assert!(figures.stops_outside >= 10 && figures.stops_inside >= 10);
     assert!(figures.refused > 0, "no zombie tried to write");
+    assert!(figures.watched > figures.acknowledged / 4 && figures.rewound > 0, "nobody watched");
 }
