@@ -48,7 +48,8 @@ pub enum EventKind {
     Yield {
         /// Counted from 0.
         index: u64,
-        /// XXH3-64, seed 0, of the JSON of the item before its handler.
+        /// XXH3-64, seed 0, of the JSON of the item before its handler; where attempts are not compared (`Resume`,
+        /// `restart`), of the handler's output.
         hash: u64,
         /// The handler's output.
         value: Json,

@@ -534,7 +534,7 @@ pub struct DocPut {
 /// Opens the store of a URL with the clock of this process.
 ///
 /// `memory:` is a new store each time, `memory:NAME` one for all of the process that open it. `sqlite:PATH` (feature
-/// `sqlite`, on by default) is a file: see [`sqlite`](crate::store::sqlite).
+/// `sqlite`, on by default) is a file: see [`sqlite`].
 ///
 /// # Errors
 /// [`Invalid`](ErrorKind::Invalid) for a URL of no store that is built in.

@@ -272,6 +272,8 @@ impl Worker {
     /// Claims nothing more, waits for what is running at most as long as the grace, then gives the rest back.
     pub(crate) async fn shutdown(&self) -> Result<()> {
         self.closing.cancel();
+        // What is ready is for others to hear.
+        self.interest.work();
         self.attempts.close();
         if tokio::time::timeout(self.config.grace, self.attempts.wait()).await.is_err() {
             let rest = self.running();

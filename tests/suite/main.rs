@@ -90,7 +90,7 @@ async fn until(is_so: impl Fn() -> bool) {
     until_async(async || is_so()).await;
 }
 
-async fn until_async(is_so: impl AsyncFn() -> bool) {
+async fn until_async(mut is_so: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(1)).await;

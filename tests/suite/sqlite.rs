@@ -422,3 +422,32 @@ async fn hints_that_were_lost_are_a_look_at_everything() {
     let hint = tokio::time::timeout(Duration::from_secs(10), hints.next()).await;
     assert_eq!(hint.expect("a hint"), Some(Hint::Look));
 }
+
+/// What nobody started in time is in the way of nothing, however much of it there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_that_are_too_late_hold_nobody_up() {
+    let clock = Clock::manual();
+    let store = SqliteStore::new(scratch().join("q.db"), Durability::Fast, clock.clone()).unwrap();
+    let app = Qtasks::builder().with_store(store).tasks([plain::spec()]).open().await.unwrap();
+    let late = (0..20_000).map(|i| plain::add_task(i, 1).expires(Duration::from_millis(1)));
+    app.add_all(late).await.unwrap();
+    clock.advance(Duration::from_secs(1));
+    let offers = vec![Offer { queue: "default".into(), name: "plain".into(), allowance: u32::MAX }];
+    let claim = |token| {
+        let lease = Duration::from_secs(10);
+        Claim { worker: "w".into(), token, offers: offers.clone().into(), max: 1, lease }
+    };
+    for token in 0..20 {
+        let claimed = app.store().claim(claim(token)).await.unwrap();
+        assert!(claimed.tasks.is_empty());
+    }
+    let ready = plain::add_task(1, 1).on(&app).await.unwrap();
+    let claimed = async |token| app.store().claim(claim(token)).await.unwrap().tasks.pop().map(|t| t.record.id);
+    let mut token = 100;
+    until_async(async || {
+        token += 1;
+        claimed(token).await == Some(ready.id())
+    })
+    .await;
+    app.shutdown().await.unwrap();
+}

@@ -90,7 +90,7 @@ impl Builder {
     /// How long a task stays with a worker that says nothing more. Defaults to 10 s; heartbeats come every 0.3 of it.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.config.times.lease = lease;
-        self.config.times.heartbeat = lease * 3 / 10;
+        self.config.times.heartbeat = lease.saturating_mul(3) / 10;
         self
     }
 

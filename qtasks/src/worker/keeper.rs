@@ -53,6 +53,7 @@ pub(crate) async fn start(
                 times,
                 worker.as_ref().map(|(worker, appender, _)| (worker.clone(), Arc::clone(appender))),
             );
+            let back = give_back(&store, times, worker.as_ref().map(|(_, appender, _)| Arc::clone(appender)));
             let sweeps = sweeps(&store, times, retention);
             let appends = async {
                 match worker {
@@ -60,7 +61,7 @@ pub(crate) async fn start(
                     None => std::future::pending().await,
                 }
             };
-            let all = async { tokio::join!(heart, sweeps, appends) };
+            let all = async { tokio::join!(heart, back, sweeps, appends) };
             over.run_until_cancelled(all).await;
         });
     };
@@ -78,7 +79,6 @@ async fn heartbeats(store: &Arc<dyn Store>, times: Times, worker: Option<(Weak<W
     loop {
         tokio::time::sleep(times.heartbeat).await;
         let Some(worker) = worker.upgrade() else { return };
-        give_back(store, times, &appender).await;
         let sinks = worker.running();
         if sinks.is_empty() {
             continue;
@@ -114,15 +114,15 @@ async fn heartbeats(store: &Arc<dyn Store>, times: Times, worker: Option<(Weak<W
 }
 
 /// Gives back what was dropped because the store did not answer for too long. Whoever has it by now is not disturbed;
-/// and where nobody has, nothing was lost, so that it is not to be counted as a crash.
-async fn give_back(store: &Arc<dyn Store>, times: Times, appender: &Appender) {
-    let leases = appender.given_up();
-    if leases.is_empty() {
-        return;
-    }
-    match tokio::time::timeout(times.lease, store.release(leases.clone())).await {
-        Ok(Ok(())) => {}
-        Ok(Err(_)) | Err(_) => appender.give_up_again(leases),
+/// and where nobody has, nothing was lost, so that it is not to be counted as a crash. Heartbeats don't wait for it.
+async fn give_back(store: &Arc<dyn Store>, times: Times, appender: Option<Arc<Appender>>) {
+    let Some(appender) = appender else { return };
+    loop {
+        tokio::time::sleep(times.heartbeat).await;
+        let leases = appender.given_up();
+        if !leases.is_empty() && store.release(leases.clone()).await.is_err() {
+            appender.give_up_again(leases);
+        }
     }
 }
 

@@ -23,6 +23,9 @@ const GARBAGE_BYTES: i64 = 8 << 20;
 /// So many tasks that are due are queued by one claim.
 const PROMOTE: usize = 1_000;
 
+/// A claim passes over so many tasks of a pair that are too late to start.
+const LATE: usize = 1_000;
+
 /// Why a job did not succeed.
 pub(super) enum Fault {
     /// It wrote nothing; what others wrote stays.
@@ -648,29 +651,29 @@ struct Line {
 }
 
 impl Line {
-    /// Reads on, at least one that is not too late to start.
+    /// Reads on. What is too late to start is passed over, for `sweep` to end; but a claim does not look for long for
+    /// what may be behind it.
     fn fill(&mut self, db: &Connection, max: usize, now: u64) -> rusqlite::Result<()> {
-        let sql = "SELECT priority, due, n, attempt = 0 AND expires IS NOT NULL AND expires <= ?6 FROM task \
-             WHERE status = 2 AND pair = ?1 AND (priority, due, n) > (?2, ?3, ?4) ORDER BY priority, due, n LIMIT ?5";
-        loop {
-            let (priority, due, n) = self.last.unwrap_or((i64::MIN, i64::MIN, i64::MIN));
-            let wanted = max.min(usize::try_from(self.allowance).unwrap_or(usize::MAX)).max(1);
-            let mut statement = db.prepare_cached(sql)?;
-            let mut found = statement.query((self.pair, priority, due, n, limit(wanted), signed(now)))?;
-            let mut any = false;
-            while let Some(row) = found.next()? {
-                let head = (row.get(0)?, row.get(1)?, row.get(2)?);
-                any = true;
-                self.last = Some(head);
-                // `sweep` ends what is too late to start.
-                if !row.get::<_, bool>(3)? {
-                    self.heads.push_back(head);
-                }
-            }
-            if !any || !self.heads.is_empty() {
-                return Ok(());
+        let sql = "SELECT priority, due, n, attempt = 0 AND expires IS NOT NULL AND expires <= ?5 FROM task \
+             WHERE status = 2 AND pair = ?1 AND (priority, due, n) > (?2, ?3, ?4) ORDER BY priority, due, n";
+        let (priority, due, n) = self.last.unwrap_or((i64::MIN, i64::MIN, i64::MIN));
+        let wanted = max.min(usize::try_from(self.allowance).unwrap_or(usize::MAX)).max(1);
+        let mut statement = db.prepare_cached(sql)?;
+        let mut found = statement.query((self.pair, priority, due, n, signed(now)))?;
+        let mut late = 0;
+        while self.heads.len() < wanted
+            && late < LATE
+            && let Some(row) = found.next()?
+        {
+            let head = (row.get(0)?, row.get(1)?, row.get(2)?);
+            self.last = Some(head);
+            if row.get::<_, bool>(3)? {
+                late += 1;
+            } else {
+                self.heads.push_back(head);
             }
         }
+        Ok(())
     }
 }
 

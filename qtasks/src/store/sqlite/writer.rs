@@ -34,6 +34,8 @@ const HINTS_KEPT: i64 = 4_096;
 /// Something to be done in a transaction.
 pub(super) trait Job: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault>;
+    /// Whether somebody still waits: what nobody waits for may be left undone, as a call that was dropped.
+    fn is_wanted(&self) -> bool;
     /// Says how it went, after the commit.
     fn answer(self: Box<Self>, outcome: Result<()>);
 }
@@ -49,6 +51,10 @@ impl<R: Send, F: FnMut(&mut Tx<'_>) -> Result<R, Fault> + Send> Job for Typed<R,
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault> {
         self.result = Some((self.run)(tx)?);
         Ok(())
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
     }
 
     fn answer(self: Box<Self>, outcome: Result<()>) {
@@ -261,6 +267,9 @@ impl Writer {
                 false => jobs.pop_front(),
             };
             let Some(mut job) = next else { break };
+            if !job.is_wanted() {
+                continue;
+            }
             // It may have come after the beginning.
             tx.now = self.clock.now_ms();
             let ran = job.run(&mut tx);
