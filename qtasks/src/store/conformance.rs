@@ -1,8 +1,16 @@
 //! The suite that every store must pass: one function per promise of [`Store`], each on a fresh store with a manual
 //! clock.
 //!
-//! ```ignore
-//! qtasks::store_conformance!(my_store, |clock| async move { Some(MyStore::temporary(clock).await) });
+//! ```
+//! # use std::sync::Arc;
+//! # use qtasks::Clock;
+//! # use qtasks::store::{MemoryStore, Store};
+//! async fn mine(clock: Clock) -> Option<Arc<dyn Store>> {
+//!     Some(MemoryStore::new(clock))
+//! }
+//!
+//! qtasks::store_conformance!(my_store, super::mine);
+//! # fn main() {}
 //! ```
 //! expands to a module with one test per promise. `None` means that the server is not there: the test prints `SKIP`,
 //! or fails if `QTASKS_REQUIRE_STORES` is set. The tests use `tokio` with its features `macros` and `rt-multi-thread`.
