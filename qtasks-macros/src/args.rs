@@ -31,6 +31,8 @@ pub(crate) struct Args {
     pub(crate) log_bytes_max: Option<Expr>,
     pub(crate) keep: Option<Keyed<Keep>>,
     pub(crate) executor: Option<Path>,
+    /// By the names of signals.
+    pub(crate) receivers: Vec<(Ident, Expr)>,
     pub(crate) echo: Option<Span>,
     pub(crate) stream: Option<Span>,
     pub(crate) iterator: Option<Span>,
@@ -82,11 +84,34 @@ const KNOWN: &[&str] = &[
     "log_bytes_max",
     "keep",
     "executor",
+    "before_job",
+    "before_loop",
+    "after_loop",
+    "on_success",
+    "on_failure",
+    "on_cancel",
     "echo",
     "stream",
     "iterator",
     "crate",
 ];
+
+/// The signals, and the types in which they come.
+pub(crate) const SIGNALS: [(&str, &str); 7] = [
+    ("before_job", "BeforeJob"),
+    ("before_loop", "BeforeLoop"),
+    ("after_loop", "AfterLoop"),
+    ("on_success", "OnSuccess"),
+    ("on_failure", "OnFailure"),
+    ("on_retry", "OnRetry"),
+    ("on_cancel", "OnCancel"),
+];
+
+/// The type of a signal, in the place of its name.
+pub(crate) fn signal_type(signal: &Ident) -> Ident {
+    let known = SIGNALS.iter().find(|(name, _)| signal == name);
+    Ident::new(known.map_or("BeforeJob", |(_, ty)| ty), signal.span())
+}
 
 /// What others call it, where that is more than a slip of the finger away.
 const OTHER_WORDS: &[(&str, &str)] = &[
@@ -101,19 +126,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 ];
 
 /// Not in this version.
-const LATER: &[&str] = &[
-    "before_job",
-    "before_loop",
-    "after_loop",
-    "on_success",
-    "on_failure",
-    "on_cancel",
-    "middleware",
-    "cron",
-    "concurrency",
-    "rate_limit",
-    "debounce",
-];
+const LATER: &[&str] = &["middleware", "cron", "concurrency", "rate_limit", "debounce"];
 
 impl Args {
     /// Reads what it can; notes the rest in `errors`.
@@ -157,6 +170,10 @@ impl Args {
             "time_limit" => self.time_limit = Some(time_limit(&key, input)?),
             "tags" => self.tags = tags(&key, input)?,
             "on_retry" => self.on_retry = Some(Keyed { value: on_retry(&key, input)?, key }),
+            _ if name != "on_retry" && SIGNALS.iter().any(|(signal, _)| name == *signal) => {
+                let path = value(&key, "path", input)?;
+                self.receivers.push((key, path));
+            }
             "yields_max" => self.yields_max = Some(Keyed { value: value(&key, "1_000_000", input)?, key }),
             "log_bytes_max" => self.log_bytes_max = Some(value(&key, "1 << 30", input)?),
             "keep" => self.keep = Some(Keyed { value: keep(&key, input)?, key }),
@@ -210,11 +227,16 @@ fn unknown(name: &str) -> String {
         return format!("`{name}` comes with a later version of qtasks");
     }
     let meant = OTHER_WORDS.iter().find(|(other, _)| *other == name).map(|(_, known)| *known);
-    let meant = meant.or_else(|| KNOWN.iter().copied().min_by_key(|k| edits(k, name)).filter(|k| edits(k, name) <= 2));
+    let meant = meant.or_else(|| nearest(name, KNOWN.iter().copied()));
     match meant {
         Some(known) => format!("`{name}` is not an argument of `#[task]`; did you mean `{known}`?"),
         None => format!("`{name}` is not an argument of `#[task]`; known are `{}`", KNOWN.join("`, `")),
     }
+}
+
+/// The known word that is meant, if one is near.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known.min_by_key(|k| edits(k, name)).filter(|k| edits(k, name) <= 2)
 }
 
 /// By how many edits two words differ.

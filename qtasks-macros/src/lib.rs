@@ -16,6 +16,7 @@ mod fallback;
 mod input;
 mod model;
 mod params;
+mod receiver;
 mod types;
 mod yields;
 
@@ -229,6 +230,34 @@ pub fn tasks(items: TokenStream) -> TokenStream {
         Ok(items) => all(items).into(),
         Err(e) => e.into_compile_error().into(),
     }
+}
+
+/// Has a function told of a signal, whatever app of the program runs the task.
+///
+/// `#[receiver(after_loop)]` for the tasks of all functions, `#[receiver(after_loop, task = import_csv)]` for those of
+/// one. The function takes the signal, `AfterLoop` here, and one of `after_loop` may take the value as well, read as
+/// the type that it names. It may be sync or async, and answer nothing or a `Result`. See `qtasks::signals` for the
+/// signals, and for what a receiver can and can't do.
+///
+/// ```
+/// use qtasks::prelude::*;
+/// use qtasks::signals::AfterLoop;
+///
+/// #[task]
+/// async fn import(rows: u32) -> String {
+///     for row in 0..rows {
+///         yield_!(format!("row {row}"));
+///     }
+/// }
+///
+/// #[receiver(after_loop, task = import)]
+/// fn shown(signal: AfterLoop, line: String) {
+///     println!("{} {}: {line}", signal.task.id(), signal.iteration);
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn receiver(args: TokenStream, item: TokenStream) -> TokenStream {
+    receiver::receiver(args.into(), item.into()).into()
 }
 
 fn all(items: Vec<Item>) -> proc_macro2::TokenStream {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
 use crate::json::Json;
 use crate::registry::{Published, Registry};
+use crate::signals;
 use crate::store::{self, Added, Due, List, Listed, NewTask, Stats, Store};
 use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskSpec};
 use crate::watch::Hub;
@@ -83,6 +84,7 @@ pub(crate) struct Core {
     /// The thread that the app was started on: where the runtime has one thread only, that one.
     pub(crate) thread: std::thread::ThreadId,
     worker: OnceLock<Arc<Worker>>,
+    alive: OnceLock<Weak<Alive>>,
     /// The hub, the keeper and every wait end.
     over: CancellationToken,
 }
@@ -201,7 +203,7 @@ impl Qtasks {
 
     async fn start(builder: Builder, with_worker: bool) -> Result<Self> {
         builder.check()?;
-        let Builder { url, store, states, only, more, renames, config, install } = builder;
+        let Builder { url, store, states, only, more, renames, config, install, receivers } = builder;
         let registry = Arc::new(Registry::collect(only.as_deref(), &more, &renames)?);
         let config = Arc::new(config);
         if with_worker {
@@ -224,9 +226,12 @@ impl Qtasks {
             runtime: tokio::runtime::Handle::current(),
             thread: std::thread::current().id(),
             worker: OnceLock::new(),
+            alive: OnceLock::new(),
             over: over.clone(),
         });
-        let app = Qtasks { _alive: Arc::new(Alive(Arc::clone(&core))), core };
+        let alive = Arc::new(Alive(Arc::clone(&core)));
+        let _ = core.alive.set(Arc::downgrade(&alive));
+        let app = Qtasks { _alive: alive, core };
         if install {
             app.install()?;
         }
@@ -236,8 +241,9 @@ impl Qtasks {
         }
         registry.publish(&*store).await?;
         let interest = hub.interest();
+        let signals = signals::of(&registry, &receivers);
         let (worker, appender, jobs) =
-            Worker::new(Arc::clone(&store), registry, Arc::new(states), Arc::clone(&config), interest);
+            Worker::new(Arc::clone(&store), registry, Arc::new(states), Arc::clone(&config), interest, signals);
         let kept = (Arc::downgrade(&worker), appender, jobs);
         tracing::info!(worker = config.worker, store = store.durability(), "a worker starts");
         let mut retention = store.retention();
@@ -249,6 +255,12 @@ impl Qtasks {
         worker.start(current::Scope::new(&app.core));
         let _ = app.core.worker.set(worker);
         Ok(app)
+    }
+
+    /// The app of a core, while somebody has it.
+    fn of(core: Arc<Core>) -> Option<Self> {
+        let alive = core.alive.get()?.upgrade()?;
+        Some(Qtasks { _alive: alive, core })
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

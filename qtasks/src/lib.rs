@@ -18,6 +18,7 @@ mod registry;
 mod clock;
 pub mod store;
 
+pub mod signals;
 mod watch;
 mod worker;
 
@@ -48,13 +49,13 @@ pub use watch::{Events, Values};
 
 pub use async_stream::{stream, try_stream};
 pub use futures::{Stream, StreamExt, TryStreamExt};
-pub use qtasks_macros::{task, tasks};
+pub use qtasks_macros::{receiver, task, tasks};
 
 /// What most programs use: `use qtasks::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Context, Qtasks, Resume, State, Stream, StreamExt, Task, TaskFn, TaskHandle, TryStreamExt, stream, task, tasks,
-        try_stream, yield_,
+        Context, Qtasks, Resume, State, Stream, StreamExt, Task, TaskFn, TaskHandle, TryStreamExt, receiver, stream,
+        task, tasks, try_stream, yield_,
     };
 }
 

@@ -12,6 +12,7 @@ pub use crate::erased::{
 pub use crate::generator::{Co, Gen, IterGen, TryGen, TryIterGen, generator};
 pub use crate::registry::Registration;
 pub use crate::retry::RetryPolicy;
+pub use crate::signals::{Declared, Registered, hear, hear_value};
 pub use crate::task::{
     ArgSpec, Codec, Generates, Keep, Never, OnRetry, Start, StateSpec, TaskFailure, TaskFn, TaskKind, TaskSpec,
 };

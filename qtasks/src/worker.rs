@@ -10,7 +10,7 @@ mod running;
 mod sink;
 mod threads;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use crate::app::{Config, current};
 use crate::context::States;
 use crate::error::Result;
 use crate::registry::Registry;
+use crate::signals::{Receivers, SignalTask, Told};
 use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Offer, Store};
 use crate::task::TaskId;
 use appender::{Appender, Job};
@@ -38,6 +39,8 @@ pub(crate) struct Worker {
     states: Arc<States>,
     config: Arc<Config>,
     interest: Arc<Interest>,
+    /// By the names of task functions; only of those that somebody asked about.
+    signals: HashMap<String, Arc<Receivers>>,
     appender: Arc<Appender>,
     runtime: tokio::runtime::Handle,
     running: Arc<Running>,
@@ -68,6 +71,7 @@ impl Worker {
         states: Arc<States>,
         config: Arc<Config>,
         interest: Arc<Interest>,
+        signals: HashMap<String, Arc<Receivers>>,
     ) -> (Arc<Self>, Arc<Appender>, tokio::sync::mpsc::UnboundedReceiver<Job>) {
         let running = Arc::<Running>::default();
         let (appender, jobs) = Appender::new(Arc::clone(&store), Arc::downgrade(&running));
@@ -78,6 +82,7 @@ impl Worker {
             states,
             config,
             interest,
+            signals,
             appender: Arc::clone(&appender),
             runtime: tokio::runtime::Handle::current(),
             running,
@@ -209,12 +214,17 @@ impl Worker {
             before.stop(Stop::Fenced);
         }
         self.taken.fetch_add(1, Ordering::SeqCst);
+        let scope = scope.within(task.record.id);
+        let signals = self.signals.get(&task.record.name);
+        let signals = signals
+            .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &scope) }));
         let job = Box::new(run::Job {
             spec,
+            signals: signals.clone(),
             sink: Arc::clone(&sink),
             store: Arc::clone(&self.store),
             states: Arc::clone(&self.states),
-            scope: scope.within(task.record.id),
+            scope,
             worker: Arc::clone(&self.name),
             value_bytes_max: config.value_bytes_max,
             runtime: self.runtime.clone(),
@@ -228,11 +238,18 @@ impl Worker {
             worker.taken.fetch_sub(1, Ordering::SeqCst);
             match after {
                 None => return,
-                Some(After::Ends) => {
+                Some(After::Ends(ending)) => {
                     // Bodies that are ready to go on may end as well: they go with the same write, and then one claim
                     // fills all their slots.
                     tokio::task::yield_now().await;
                     sink.write();
+                    if let Some(told) = signals {
+                        worker.look.notify_one();
+                        sink.over().await;
+                        if let Some(cancel) = sink.ended() {
+                            told.end(ending, cancel).await;
+                        }
+                    }
                 }
                 Some(After::GivesBack) => {
                     worker.release(vec![sink.lease]).await;

@@ -7,6 +7,7 @@ mod forms;
 mod life;
 mod property;
 mod seeds;
+mod signals;
 mod sqlite;
 mod stores;
 mod tidy;

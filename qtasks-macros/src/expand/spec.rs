@@ -160,6 +160,13 @@ fn fields(model: &Model) -> TokenStream {
     if let Some(Keep::Last(n)) = args.keep.as_ref().map(|keep| &keep.value) {
         set("keep", quote!(#p::Keep::Last(#n)));
     }
+    if !args.receivers.is_empty() {
+        let declared = args.receivers.iter().map(|(signal, path)| {
+            let ty = crate::args::signal_type(signal);
+            quote!(#p::Declared::#ty(|signal| #p::hear((#path)(signal))))
+        });
+        set("receivers", quote!({ const RECEIVERS: &[#p::Declared] = &[#(#declared),*]; RECEIVERS }));
+    }
     if let Some(executor) = &args.executor {
         let path = text(executor);
         set("executor", option(Some(quote!(#path))));

@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::{Config, Qtasks};
 use crate::context::States;
 use crate::error::{Error, Result};
+use crate::signals::{
+    AfterLoop, BeforeJob, BeforeLoop, OnCancel, OnFailure, OnRetry, OnSuccess, ReceiverOutput, Receivers, receiver,
+};
 use crate::store::Store;
 use crate::task::{TaskFn, TaskSpec, check_name};
 
@@ -22,6 +25,7 @@ pub struct Builder {
     pub(super) renames: Vec<(String, String)>,
     pub(super) config: Config,
     pub(super) install: bool,
+    pub(super) receivers: Receivers,
 }
 
 impl std::fmt::Debug for Builder {
@@ -147,6 +151,71 @@ impl Builder {
     /// number, in memory to 10,000 tasks and 256 MiB.
     pub fn retention_max(mut self, tasks: Option<u64>, bytes: Option<u64>) -> Self {
         self.config.retention_max = Some((tasks, bytes));
+        self
+    }
+
+    /// Has a function called before each attempt of every task that the worker runs: see [`signals`](crate::signals).
+    pub fn before_job<O, M>(mut self, f: impl Fn(BeforeJob) -> O + Send + Sync + 'static) -> Self
+    where
+        O: ReceiverOutput<M>,
+    {
+        self.receivers.before_job.push(receiver(f));
+        self
+    }
+
+    /// Has a function called before each new value goes to its handler. A task whose loop is listened to yields its
+    /// next value when this one is stored and told.
+    pub fn before_loop<O, M>(mut self, f: impl Fn(BeforeLoop) -> O + Send + Sync + 'static) -> Self
+    where
+        O: ReceiverOutput<M>,
+    {
+        self.receivers.before_loop.push(receiver(f));
+        self
+    }
+
+    /// Has a function called after each new value is stored. A task whose loop is listened to yields its next value
+    /// when this one is stored and told.
+    pub fn after_loop<O, M>(mut self, f: impl Fn(AfterLoop) -> O + Send + Sync + 'static) -> Self
+    where
+        O: ReceiverOutput<M>,
+    {
+        self.receivers.after_loop.push(receiver(f));
+        self
+    }
+
+    /// Has a function called for each task that is completed.
+    pub fn on_success<O, M>(mut self, f: impl Fn(OnSuccess) -> O + Send + Sync + 'static) -> Self
+    where
+        O: ReceiverOutput<M>,
+    {
+        self.receivers.on_success.push(receiver(f));
+        self
+    }
+
+    /// Has a function called for each task that fails and is not tried again.
+    pub fn on_failure<O, M>(mut self, f: impl Fn(OnFailure) -> O + Send + Sync + 'static) -> Self
+    where
+        O: ReceiverOutput<M>,
+    {
+        self.receivers.on_failure.push(receiver(f));
+        self
+    }
+
+    /// Has a function called for each attempt that fails and is followed by another.
+    pub fn on_retry<O, M>(mut self, f: impl Fn(OnRetry) -> O + Send + Sync + 'static) -> Self
+    where
+        O: ReceiverOutput<M>,
+    {
+        self.receivers.on_retry.push(receiver(f));
+        self
+    }
+
+    /// Has a function called for each task that is cancelled.
+    pub fn on_cancel<O, M>(mut self, f: impl Fn(OnCancel) -> O + Send + Sync + 'static) -> Self
+    where
+        O: ReceiverOutput<M>,
+    {
+        self.receivers.on_cancel.push(receiver(f));
         self
     }
 

@@ -19,6 +19,11 @@ impl Scope {
         Scope { core: Arc::downgrade(core), task: None }
     }
 
+    /// The app, while somebody has it.
+    pub(crate) fn app(&self) -> Option<Qtasks> {
+        Qtasks::of(self.core.upgrade()?)
+    }
+
     pub(crate) fn within(&self, task: TaskId) -> Self {
         Scope { core: self.core.clone(), task: Some(task) }
     }

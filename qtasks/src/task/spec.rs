@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::erased::{BoxRun, LocalBoxRun};
 use crate::retry::RetryPolicy;
+use crate::signals::Declared;
 use crate::task::TaskFailure;
 
 /// What is known of a task function: made by the macro, collected at start.
@@ -65,6 +66,9 @@ pub struct TaskSpec {
     pub line: u32,
     #[doc(hidden)]
     #[serde(skip)]
+    pub receivers: &'static [Declared],
+    #[doc(hidden)]
+    #[serde(skip)]
     pub start: Start,
 }
 
@@ -97,6 +101,7 @@ impl TaskSpec {
             function: "",
             file: "",
             line: 0,
+            receivers: &[],
             start,
         }
     }

@@ -20,6 +20,7 @@ use crate::app::current;
 use crate::context::{Attempt as _, Context, ResumePoint, States};
 use crate::erased::{Item, Run};
 use crate::retry::RetryPolicy;
+use crate::signals::{Ending, Told};
 use crate::store::{ClaimedTask, Outcome, Store};
 use crate::task::{FailureKind, OnRetry, Start, TaskFailure, TaskSpec};
 
@@ -29,6 +30,8 @@ const TURN: u32 = 64;
 /// What an attempt is made of. Boxed where it goes, for futures would carry it in each of their layers.
 pub(crate) struct Job {
     pub(crate) spec: &'static TaskSpec,
+    /// Those who asked about it, if there are any.
+    pub(crate) signals: Option<Arc<Told>>,
     pub(crate) task: ClaimedTask,
     pub(crate) sink: Arc<Sink>,
     pub(crate) store: Arc<dyn Store>,
@@ -52,7 +55,7 @@ enum End {
 /// What comes after an attempt.
 pub(crate) enum After {
     /// How it ended is with the sink, and is to be written.
-    Ends,
+    Ends(Ending),
     /// All is stored, and the task is to be given back to the store.
     GivesBack,
     /// The task is somebody else's.
@@ -65,6 +68,9 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
     let sink = Arc::clone(&job.sink);
     let policy = job.task.retry.unwrap_or(job.spec.retry);
     let (attempt, failures) = (job.task.record.attempt, job.task.record.failures);
+    if let Some(told) = &job.signals {
+        told.before_job().await;
+    }
     sink.started(&job.worker);
     let body = async {
         match job.spec.start {
@@ -83,31 +89,41 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
             End::Failed(failure)
         }),
     };
-    match end {
-        End::Returned(value) => sink.end(Outcome::Ended, |index, draft| draft.completed(index, &value)),
+    let ending = match end {
+        End::Returned(value) => {
+            sink.end(Outcome::Ended, |index, draft| draft.completed(index, &value));
+            Ending::Completed
+        }
         End::Failed(failure) | End::Stopped(Stop::Fail(failure)) => {
-            fail(&sink, &failure.in_attempt(attempt), policy, failures);
+            fail(&sink, failure.in_attempt(attempt), policy, failures)
         }
         End::Stopped(Stop::Cancel(reason)) => {
             sink.end(Outcome::Ended, |index, draft| draft.cancelled(index, &reason));
+            Ending::Cancelled(reason)
         }
         End::Stopped(Stop::Shutdown) => {
             sink.close();
             sink.write();
-            sink.drained().await;
+            let _ = sink.drained().await;
             return After::GivesBack;
         }
         End::Stopped(Stop::Fenced) => return After::IsLost,
-    }
-    After::Ends
+    };
+    After::Ends(ending)
 }
 
-fn fail(sink: &Sink, failure: &TaskFailure, policy: RetryPolicy, failures: u32) {
+fn fail(sink: &Sink, failure: TaskFailure, policy: RetryPolicy, failures: u32) -> Ending {
     let chance = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), sink.id());
     let wait = policy.after(failures + 1, chance).filter(|_| failure.kind.is_retried());
     match wait {
-        Some(wait) => sink.end(Outcome::Retry(wait), |index, draft| draft.retry(index, failure, wait)),
-        None => sink.end(Outcome::Ended, |index, draft| draft.failed(index, failure)),
+        Some(wait) => {
+            sink.end(Outcome::Retry(wait), |index, draft| draft.retry(index, &failure, wait));
+            Ending::Retried(failure, wait)
+        }
+        None => {
+            sink.end(Outcome::Ended, |index, draft| draft.failed(index, &failure));
+            Ending::Failed(failure)
+        }
     }
 }
 
@@ -282,6 +298,7 @@ impl<R: Run + ?Sized> Drop for Body<R> {
 /// The loop.
 async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, mut replay: Replay, place: &Place) -> End {
     let sink = &*job.sink;
+    let told = job.signals.as_deref().filter(|told| told.receivers.in_loop());
     let mut out = Vec::with_capacity(256);
     let mut turn = 0;
     loop {
@@ -309,6 +326,11 @@ async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, mut replay: Replay
             Verdict::New => {}
         }
         let mut hash = hash;
+        if let Some(told) = told {
+            place.enter().await;
+            told.before_loop(sink.yields()).await;
+            place.leave().await;
+        }
         if !stored {
             match handle(&mut body, sink, &mut out, place).await {
                 Ok(Some(other)) => hash = other,
@@ -318,8 +340,19 @@ async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, mut replay: Replay
                 Err(Step::Item(_)) => unreachable!("a handler brings no items"),
             }
         }
+        let index = sink.yields();
         match sink.yielded(hash, &out) {
             Err(failure) => return End::Failed(failure),
+            Ok(_) if told.is_some() => {
+                place.enter().await;
+                sink.write();
+                if sink.drained().await.is_ok()
+                    && let Some(told) = told
+                {
+                    told.after_loop(index, &out).await;
+                }
+                place.leave().await;
+            }
             Ok(Accepted::Gathering) => turn = next_turn(turn, place).await,
             Ok(Accepted::Written) => turn = next_turn(TURN, place).await,
             Ok(Accepted::Full) => {

@@ -108,6 +108,8 @@ struct State {
     closed: bool,
     /// The end of the attempt is in the store, or will never be.
     over: bool,
+    /// It is in the store; of a retry, the reason if it became a cancel.
+    ended: Option<Option<String>>,
     /// When the last renewal that succeeded was sent.
     renewed: Instant,
     lease: Duration,
@@ -146,6 +148,7 @@ impl Sink {
             stop: None,
             closed: false,
             over: false,
+            ended: None,
             renewed: claimed,
             lease,
         };
@@ -322,6 +325,11 @@ impl Sink {
                 state.tail = tail;
                 state.stored += in_flight.events as u64;
                 state.over = in_flight.outcome != Outcome::Running;
+                match in_flight.outcome {
+                    Outcome::Running => {}
+                    Outcome::Ended => state.ended = Some(None),
+                    Outcome::Retry(_) => state.ended = Some(cancel.clone()),
+                }
                 if let Some(reason) = cancel
                     && !state.over
                 {
@@ -404,11 +412,23 @@ impl Sink {
         }
     }
 
-    /// Ready when all is stored that was accepted, or never will be.
-    pub(crate) async fn drained(&self) {
+    /// Done when all is stored that was accepted.
+    ///
+    /// # Errors
+    /// If it never will be. The stop of a shutdown does not keep events from being stored.
+    pub(crate) async fn drained(&self) -> Result<()> {
         let all = self.state().accepted;
-        // The stop of a shutdown does not keep events from being stored.
-        let _ = self.stored_up_to(all).await;
+        self.stored_up_to(all).await
+    }
+
+    /// Done when the end of the attempt is stored, or never will be.
+    pub(crate) async fn over(&self) {
+        self.until(|state| state.over.then_some(())).await;
+    }
+
+    /// Where the end of the attempt is stored: the reason, if it became a cancel there.
+    pub(crate) fn ended(&self) -> Option<Option<String>> {
+        self.state().ended.clone()
     }
 
     async fn stored_up_to(&self, all: u64) -> Result<()> {
