@@ -257,7 +257,7 @@ pub fn tasks(items: TokenStream) -> TokenStream {
 /// ```
 #[proc_macro_attribute]
 pub fn receiver(args: TokenStream, item: TokenStream) -> TokenStream {
-    receiver::receiver(args.into(), item.into()).into()
+    receiver::receiver(args.into(), &item.into()).into()
 }
 
 fn all(items: Vec<Item>) -> proc_macro2::TokenStream {

@@ -54,16 +54,17 @@ impl Parse for Args {
 }
 
 /// The function, and its registration.
-pub(crate) fn receiver(args: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn receiver(args: TokenStream, item: &TokenStream) -> TokenStream {
     let function = match syn::parse2::<ItemFn>(item.clone()) {
         Ok(function) => function,
         Err(_) => {
-            let error = Error::new_spanned(&item, "`#[receiver]` goes on a function").into_compile_error();
+            let error = Error::new_spanned(item, "`#[receiver]` goes on a function").into_compile_error();
             return quote!(#error #item);
         }
     };
     match syn::parse2::<Args>(args).and_then(|args| register(&args, &function)) {
-        Ok(registration) => quote!(#function #registration),
+        // The signal comes by value, whatever the function does with it.
+        Ok(registration) => quote!(#[allow(clippy::needless_pass_by_value)] #function #registration),
         Err(error) => {
             let error = error.into_compile_error();
             quote!(#error #function)

@@ -122,18 +122,22 @@ async fn fails() -> Result<u64, String> {
     Err::<(), _>("no".to_owned())?;
 }
 
+fn panics() {
+    panic!("a panic");
+}
+
 /// In each place, sync and async: what becomes of the task is what becomes of it without.
 #[tokio::test]
 async fn a_receiver_that_panics_changes_nothing() {
     type Listen = fn(Builder) -> Builder;
     let places: [Listen; 9] = [
-        |app| app.before_job(|_: BeforeJob| panic!("a panic")),
-        |app| app.before_loop(|_: BeforeLoop| panic!("a panic")),
-        |app| app.after_loop(|_: AfterLoop| panic!("a panic")),
-        |app| app.after_loop(async |_: AfterLoop| panic!("a panic")),
-        |app| app.on_success(|_: OnSuccess| panic!("a panic")),
-        |app| app.on_failure(|_: OnFailure| panic!("a panic")),
-        |app| app.on_cancel(|_: OnCancel| panic!("a panic")),
+        |app| app.before_job(|_: BeforeJob| panics()),
+        |app| app.before_loop(|_: BeforeLoop| panics()),
+        |app| app.after_loop(|_: AfterLoop| panics()),
+        |app| app.after_loop(async |_: AfterLoop| panics()),
+        |app| app.on_success(|_: OnSuccess| panics()),
+        |app| app.on_failure(|_: OnFailure| panics()),
+        |app| app.on_cancel(|_: OnCancel| panics()),
         |app| app.before_loop(|_: BeforeLoop| Err::<(), _>("an error")),
         |app| app.after_loop(async |_: AfterLoop| Err::<(), _>("an error")),
     ];
@@ -201,6 +205,7 @@ fn hear(task: &SignalTask, what: String) {
     HEARD.lock().unwrap().entry(task.id()).or_default().push(what);
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as signals come")]
 fn attribute_after(s: AfterLoop) {
     hear(&s.task, format!("attribute {}", s.iteration));
 }
