@@ -1,6 +1,6 @@
 //! `#[receiver(…)]`: a function of the program that is told what happens to tasks.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, quote};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
@@ -20,7 +20,8 @@ impl Parse for Args {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let known = SIGNALS.map(|(name, _)| name).join("`, `");
         if input.is_empty() {
-            return Err(input.error(format!("which signal? `#[receiver(after_loop)]`; there are `{known}`")));
+            let message = format!("which signal? `#[receiver(after_loop)]`; there are `{known}`");
+            return Err(Error::new(Span::call_site(), message));
         }
         let signal = input.call(Ident::parse_any)?;
         if !SIGNALS.iter().any(|(name, _)| signal == name) {
