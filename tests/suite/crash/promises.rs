@@ -101,8 +101,8 @@ async fn a_cancel_outlives_the_worker_that_did_not_hear_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watcher_in_another_process_is_told_of_what_is_void() {
-    // Far enough into the logs that there are yields to become void, however the appends fall.
-    let blows = (0..4).map(|i| Blow::KillAt(at(Op::Append, Moment::After, 6 + 2 * i))).collect();
+    // Behind the place from which attempts differ, however the appends fall.
+    let blows = (0..4).map(|i| Blow::KillAt(at(Op::Append, Moment::After, 12 + 2 * i))).collect();
     let tasks = [("erratic", 20_000, 20_000), ("erratic", 20_000, 20_000)];
     let plan = Plan { watched: true, ..plan("rewinds", &tasks, blows) };
     let (history, figures) = kept(&room("rewinds"), plan).await;

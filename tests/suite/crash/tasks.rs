@@ -69,10 +69,10 @@ fn steady_sync(ctx: Context, task: u32, n: u64, seed: u64) -> Yielded {
     }
 }
 
-/// From some place on, each attempt yields what no other does.
+/// From some early place on, each attempt yields what no other does.
 #[task(generate_handler = keep -> u64, yields_max = 1_000_000)]
 async fn erratic(ctx: Context, task: u32, n: u64, seed: u64) -> Yielded {
-    let from = mixed(seed ^ u64::from(ctx.attempt())) % n;
+    let from = mixed(seed ^ u64::from(ctx.attempt())) % (n / 16).max(1);
     let own = mixed(now() ^ u64::from(std::process::id()));
     for index in 0..n {
         let seed = if index < from { seed } else { own };
