@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 const APPLICATION_ID: i32 = 0x7174_736b;
 
 /// Before this version two connections that write could damage a database whose WAL is reset
-/// (<https://sqlite.org/wal.html#walresetbug>).
+/// (<https://sqlite.org/releaselog/3_51_3.html>).
 const VERSION_MIN: i32 = 3_051_003;
 
 /// Each takes the schema one version further.
@@ -250,4 +250,23 @@ fn version(db: &Connection, path: &Path) -> Result<usize> {
             "`{shown}` was written by a later version of qtasks (schema {version}, this one knows {known}): update this program"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the README says of power cuts hangs on this one setting.
+    #[test]
+    fn a_writer_waits_for_the_disk_as_its_durability_says() {
+        let path = std::env::temp_dir().join(format!("qtasks-durability-{}.db", uuid::Uuid::now_v7()));
+        for (durability, level) in [(Durability::Fast, 1), (Durability::Strict, 2)] {
+            let db = prepare(&path, durability).unwrap();
+            let is = |name| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).unwrap();
+            assert_eq!(is("synchronous"), level, "{durability:?}");
+            let mode: String = db.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal");
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 }
