@@ -263,8 +263,8 @@ impl DraftBuilder {
     }
 }
 
-/// The hash by which a custom event is known again.
-pub(crate) fn custom_hash(name: &str, data: &Json) -> u64 {
+/// The hash by which a name with JSON is known again: a custom event, a task under its idempotency key.
+pub(crate) fn named_hash(name: &str, data: &Json) -> u64 {
     let mut bytes = Vec::with_capacity(name.len() + 1 + data.as_bytes().len());
     bytes.extend_from_slice(name.as_bytes());
     bytes.push(0);

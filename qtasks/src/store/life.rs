@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::{Append, Appended, Cancelled, Due, Extended, NewTask, Outcome, Sweep};
 use crate::event::{Draft, DraftBuilder, EventBatch, EventCode, Stamp};
 use crate::json::Json;
@@ -86,15 +84,6 @@ impl Mark {
         self.swept_at = Some(now);
         now >= self.spare_until
     }
-}
-
-/// By what a task that is added again under its idempotency key is known, also when its arguments are gone.
-pub(super) fn same_call(name: &str, args: &Json) -> u64 {
-    let mut text = Vec::with_capacity(name.len() + 1 + args.as_bytes().len());
-    text.extend_from_slice(name.as_bytes());
-    text.push(0);
-    text.extend_from_slice(args.as_bytes());
-    xxh3_64(&text)
 }
 
 /// A duration in milliseconds.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::event::{EventBatch, EventCode, is_void};
+use crate::event::{EventBatch, EventCode, is_void, named_hash};
 use crate::json::Json;
 use crate::retry::RetryPolicy;
 use crate::task::ids::{IdMap, IdSet};
@@ -24,7 +24,7 @@ use futures::FutureExt as _;
 
 mod log;
 
-use super::life::{Change, Fixed, Life, Mark, ms, same_call};
+use super::life::{Change, Fixed, Life, Mark, ms};
 use super::listeners::Listeners;
 
 /// Tasks and logs in the memory of this process.
@@ -278,7 +278,7 @@ impl State {
                 continue;
             }
             let same = match self.idempotency.get(key).and_then(|id| self.rows.get(id)) {
-                Some(row) => row.same_call == same_call(&new.name, &new.args),
+                Some(row) => row.same_call == named_hash(&new.name, &new.args),
                 None => first.insert(key, new).is_none_or(|f| f.name == new.name && f.args == new.args),
             };
             if !same {

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::appender::Appender;
 use crate::context::Attempt;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{DraftBuilder, custom_hash};
+use crate::event::{DraftBuilder, named_hash};
 use crate::json::Json;
 use crate::store::{Append, Appended, ClaimedTask, Lease, Outcome};
 use crate::task::{FailureKind, TaskFailure, TaskId};
@@ -500,7 +500,7 @@ impl Attempt for Sink {
         if state.closed {
             return Err(fenced(self.lease.id));
         }
-        let hash = custom_hash(name, &data);
+        let hash = named_hash(name, &data);
         let gap = state.yields;
         if let Some(stored) = state.repeated.get_mut(&gap)
             && stored.front() == Some(&hash)

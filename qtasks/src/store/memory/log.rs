@@ -8,7 +8,7 @@ const SMALL: usize = 64;
 impl Row {
     /// A task that has just been added as number `n`.
     pub(super) fn new(new: NewTask, n: u64, now: u64) -> Self {
-        let same_call = new.idempotency_key.as_ref().map_or(0, |_| same_call(&new.name, &new.args));
+        let same_call = new.idempotency_key.as_ref().map_or(0, |_| named_hash(&new.name, &new.args));
         Row {
             n,
             created: now,

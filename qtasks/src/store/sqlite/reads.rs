@@ -177,8 +177,7 @@ fn events(db: &Connection, n: i64, from: u64, limit: usize, slice: &mut Slice) -
         && bytes < PAGE_BYTES
         && let Some(row) = found.next()?
     {
-        let batch = rows::batch(row)?;
-        let part = if batch.first_seq() >= from && batch.len() <= room { batch } else { batch.slice(from, room) };
+        let part = rows::batch(row)?.slice(from, room);
         room -= part.len();
         bytes += part.bytes();
         slice.next_seq = part.end_seq();

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::super::life::{Change, Life, Mark, ms, same_call};
+use super::super::life::{Change, Life, Mark, ms};
 use super::super::{
     Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, Claim, Claimed, DocPut, Extended, Hint, KEPT_MS, Lease,
     NewTask, Offer, Prune, Pruned, Sweep, Swept, key_was_used, not_found,
 };
 use super::rows::{self, Changed, Found, Statements, nanos, signed, unsigned};
 use crate::error::Error;
+use crate::event::named_hash;
 use crate::task::{Status, TaskId};
 
 /// Larger arguments are kept apart from the row, which every append rewrites.
@@ -151,13 +152,10 @@ impl<'a> Tx<'a> {
 
     /// The number of a pair of queue and name, which is made if need be.
     fn pair(&mut self, queue: &str, name: &str) -> rusqlite::Result<i64> {
-        if let Some(pair) = self.known.pair(queue, name) {
+        if let Some(pair) = self.known_pair(queue, name)? {
             return Ok(pair);
         }
-        let pair = match pair_of(self.db, queue, name)? {
-            Some(pair) => pair,
-            None => self.db.prepare_cached("INSERT INTO pair (queue, name) VALUES (?1, ?2)")?.insert((queue, name))?,
-        };
+        let pair = self.db.prepare_cached("INSERT INTO pair (queue, name) VALUES (?1, ?2)")?.insert((queue, name))?;
         self.known.learn(queue, name, pair);
         Ok(pair)
     }
@@ -261,7 +259,7 @@ impl<'a> Tx<'a> {
             let mut keyed = self.db.prepare_cached("SELECT same_call FROM task WHERE idempotency_key = ?1")?;
             let stored: Option<i64> = keyed.query_row([key], |row| row.get(0)).optional()?;
             let same = match stored {
-                Some(stored) => stored == same_call(&new.name, &new.args).cast_signed(),
+                Some(stored) => stored == named_hash(&new.name, &new.args).cast_signed(),
                 None => first.insert(key, new).is_none_or(|f| f.name == new.name && f.args == new.args),
             };
             if !same {
@@ -337,7 +335,7 @@ impl<'a> Tx<'a> {
             new.time_limit.map(nanos),
             new.unique,
             new.idempotency_key,
-            new.idempotency_key.as_ref().map(|_| same_call(&new.name, &new.args).cast_signed()),
+            new.idempotency_key.as_ref().map(|_| named_hash(&new.name, &new.args).cast_signed()),
         ])?;
         if inserted == 1 && !inline {
             self.db.prepare_cached("INSERT INTO large_args (n, args) VALUES (?1, ?2)")?.execute((n, args))?;
