@@ -49,6 +49,7 @@ pub(crate) struct Options {
     pub(crate) tags: Vec<String>,
     pub(crate) expires: Option<Duration>,
     pub(crate) held: bool,
+    pub(crate) retention: Option<Duration>,
 }
 
 impl<F: TaskFn, W> fmt::Debug for AddTask<F, W> {
@@ -147,6 +148,13 @@ impl<F: TaskFn, W> AddTask<F, W> {
     /// Cancels it, with the reason `expired`, unless a worker has started it within so long.
     pub fn expires(mut self, after: Duration) -> Self {
         self.options.expires = Some(after);
+        self
+    }
+
+    /// Keeps its log, arguments and values for so long after its end, and its row as long again, instead of what the
+    /// app keeps of others.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.options.retention = Some(retention);
         self
     }
 

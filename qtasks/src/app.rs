@@ -431,5 +431,6 @@ pub(crate) fn new_task(
         parent,
         retry: options.retry,
         time_limit: options.time_limit,
+        retention: options.retention,
     }
 }

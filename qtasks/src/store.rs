@@ -79,7 +79,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Per entry, in this order: equal to the last append that was taken (epoch, `after_seq`, number of events) →
     /// `Stored`, also when the task has since ended; no such task, another epoch, or not running → `Fenced`; a tail
     /// other than `after_seq` → `Conflict`; else the events are stored, and with an outcome the status changes in
-    /// the same step. Under a cancel that was asked for, an outcome `Retry` becomes `cancelled`. Only the last append
+    /// the same step, and what the append [removes](Append::removes) goes. Under a cancel that was asked for, an outcome `Retry` becomes `cancelled`. Only the last append
     /// of a task is known again: a batch that may have to be repeated has one entry per task.
     ///
     /// # Errors
@@ -125,8 +125,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// `Cancel` goes to everyone.
     fn watch(&self, interest: Arc<Interest>) -> Answer<'_, Hints>;
 
+    /// Takes tasks away at once, with all that is stored of them: those that have ended, and those that were never
+    /// started. What a worker has, or had and is to go on with, is left alone. A task that is taken away is as if it
+    /// had never been there; its keys are free.
+    fn remove(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Removed>>;
+
     /// Takes away what retention no longer keeps, at most `max` tasks a call: first log, arguments and values go, the
-    /// row stays as long again, then the row.
+    /// row stays as long again, then the row. A task with a retention of its own is kept for that long instead,
+    /// whatever there is.
     fn prune(&self, prune: Prune) -> Answer<'_, Pruned>;
 
     /// The document under a key.
@@ -184,6 +190,8 @@ pub struct NewTask {
     pub retry: Option<RetryPolicy>,
     /// Instead of the function's own.
     pub time_limit: Option<Duration>,
+    /// How long after its end it keeps its log, instead of what is kept of others.
+    pub retention: Option<Duration>,
 }
 
 /// When a task is due.
@@ -299,6 +307,9 @@ pub struct Append {
     pub checkpoint: Option<Json>,
     /// What becomes of the task.
     pub outcome: Outcome,
+    /// Tasks that are taken away in the same step, as [`Store::remove`] does: those whose results are among the
+    /// events.
+    pub removes: Vec<TaskId>,
 }
 
 /// What becomes of a task with an [`Append`].
@@ -338,6 +349,17 @@ pub struct Lease {
     pub id: TaskId,
     /// The epoch that the worker was given.
     pub epoch: u64,
+}
+
+/// What became of a task that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Removed {
+    /// It is gone.
+    Done,
+    /// There is no such task.
+    Absent,
+    /// It was started and is not over: it stays.
+    Unfinished,
 }
 
 /// What became of a [`Lease`] that was to be extended.

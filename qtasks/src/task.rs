@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
 use crate::json::Json;
@@ -26,6 +27,9 @@ pub use spec::{ArgSpec, Keep, OnRetry, Start, StateSpec, TaskKind, TaskSpec};
 /// The longest name of a task, queue, tag or custom event, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// What the names of the tasks that qtasks itself runs begin with. No other may.
+pub(crate) const BUILT_IN: &str = "qtasks.";
+
 /// Names one task for ever. Later ids are greater (UUID version 7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -40,6 +44,19 @@ impl TaskId {
     #[cfg(feature = "sqlite")]
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
+    }
+
+    /// The id of the part of a task at an index: the same each time, so that adding it again adds nothing, and later
+    /// than the task's own (UUID version 8).
+    pub(crate) fn part(self, index: u32) -> Self {
+        let mut bytes = *self.0.as_bytes();
+        // Of the whole id, so that the parts of a part are none of its siblings.
+        bytes[4..12].copy_from_slice(&xxh3_64(self.0.as_bytes()).to_be_bytes());
+        bytes[4..6].copy_from_slice(&self.0.as_bytes()[4..6]);
+        bytes[6] = 0x80 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        bytes[12..].copy_from_slice(&index.to_be_bytes());
+        TaskId(Uuid::from_bytes(bytes))
     }
 
     /// The id of 16 bytes.
@@ -305,6 +322,24 @@ mod tests {
             assert_eq!(from.to_string().parse::<Status>().unwrap(), from);
             assert_eq!(serde_json::to_value(from).unwrap(), from.as_str());
         }
+    }
+
+    #[test]
+    fn parts_of_parts_are_all_different() {
+        let whole = TaskId::new();
+        let mut ids = vec![whole];
+        for i in [0, 1, 2, u32::MAX] {
+            let part = whole.part(i);
+            assert_eq!(part, whole.part(i));
+            assert!(part > whole);
+            assert_eq!(part.as_uuid().get_version_num(), 8);
+            ids.push(part);
+            ids.extend([0, 1, 2, u32::MAX].map(|j| part.part(j)));
+        }
+        let mut unique = ids.clone();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), ids.len(), "{ids:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the store when it is too slow for the tail. Hints only say when to look: every scan interval everything is looked
 //! at without one.
 
+mod ends;
 mod stream;
 
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::closed;
@@ -24,6 +25,7 @@ use crate::task::ids::IdMap;
 use crate::task::{Rewind, TaskId, TaskRecord};
 use crate::worker::Worker;
 
+pub(crate) use ends::Ends;
 pub use stream::{Events, Values};
 
 /// How many events a watcher reads from the store at once.
@@ -46,13 +48,21 @@ pub(crate) struct Hub {
     interest: Arc<Interest>,
     tails: Mutex<IdMap<Weak<Tail>>>,
     /// Who waits for the end of which task.
-    waiting: Mutex<IdMap<Vec<oneshot::Sender<()>>>>,
+    waiting: Mutex<IdMap<Vec<Waiter>>>,
     worker: OnceLock<Weak<Worker>>,
     /// The store takes time to answer.
     waits: AtomicBool,
     runtime: tokio::runtime::Handle,
     over: CancellationToken,
     me: Weak<Hub>,
+}
+
+/// Who waits for the end of a task.
+enum Waiter {
+    /// For that of this one only.
+    One(oneshot::Sender<()>),
+    /// For those of many.
+    Many(mpsc::UnboundedSender<TaskId>),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -166,7 +176,10 @@ impl Hub {
     fn wake(&self, id: TaskId) {
         for waiting in lock(&self.waiting).remove(&id).into_iter().flatten() {
             // Whoever gave up waiting is not there.
-            let _ = waiting.send(());
+            match waiting {
+                Waiter::One(one) => drop(one.send(())),
+                Waiter::Many(many) => drop(many.send(id)),
+            }
         }
     }
 
@@ -199,7 +212,7 @@ impl Hub {
                 let mut waiting = lock(&hub.waiting);
                 if let Some(list) = waiting.get_mut(id) {
                     // Its own is closed by now.
-                    list.retain(|w| !w.is_closed());
+                    list.retain(|w| !matches!(w, Waiter::One(one) if one.is_closed()));
                     if list.is_empty() {
                         waiting.remove(id);
                     }
@@ -214,7 +227,7 @@ impl Hub {
         let _watching = Watching(self, id);
         loop {
             let (wake, woken) = oneshot::channel();
-            lock(&self.waiting).entry(id).or_default().push(wake);
+            lock(&self.waiting).entry(id).or_default().push(Waiter::One(wake));
             let record = self.record(id).await?;
             if record.status.is_ended() {
                 return Ok(record);

@@ -156,6 +156,11 @@ macro_rules! store_conformance {
             pruning_goes_in_small_steps,
             age_counts_from_the_end,
             a_bare_row_still_answers,
+            a_task_may_have_a_retention_of_its_own,
+            what_has_ended_or_never_began_can_be_removed,
+            a_removed_task_leaves_nothing_behind,
+            an_append_removes_in_the_same_step,
+            a_refused_append_removes_nothing,
             // fidelity.rs
             data_comes_back_byte_for_byte,
             json_keeps_its_spelling,
@@ -229,6 +234,7 @@ fn new(name: &str) -> NewTask {
         parent: None,
         retry: None,
         time_limit: None,
+        retention: None,
     }
 }
 
@@ -259,7 +265,7 @@ fn lease(task: &ClaimedTask) -> Lease {
 
 fn append(task: &ClaimedTask, after_seq: u64, outcome: Outcome, write: impl FnOnce(&mut DraftBuilder)) -> Append {
     let Lease { id, epoch } = lease(task);
-    Append { id, epoch, after_seq, events: Draft::one(write), checkpoint: None, outcome }
+    Append { id, epoch, after_seq, events: Draft::one(write), checkpoint: None, outcome, removes: Vec::new() }
 }
 
 async fn append_one(store: &dyn Store, append: Append) -> Appended {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::task::TaskId;
+use crate::task::BUILT_IN;
 use crate::task::ids::IdMap;
 
 /// What one process wants hints about: tasks that it watches, queues that its worker serves. Changed at any time.
@@ -81,6 +82,10 @@ impl Interest {
 
     /// Whether the worker rests and serves the pair; if so it rests no more, and is to be told.
     pub fn wake(&self, queue: &str, name: &str) -> bool {
+        // Built-in tasks take no slot: for them a worker always has room.
+        if name.starts_with(BUILT_IN) {
+            return self.wanted().queues.get(queue).is_some_and(|names| names.contains(name));
+        }
         self.idle.load(Ordering::SeqCst)
             && self.wanted().queues.get(queue).is_some_and(|names| names.contains(name))
             && self.idle.swap(false, Ordering::SeqCst)

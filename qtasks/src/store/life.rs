@@ -40,6 +40,8 @@ pub(super) struct Life {
     pub(super) final_value: Option<Json>,
     pub(super) error: Option<TaskFailure>,
     pub(super) lease_until: u64,
+    /// How long it is kept after its end, where that is its own.
+    pub(super) retention: Option<u64>,
 }
 
 /// What a record tells of a task that never changes.
@@ -132,6 +134,7 @@ impl Life {
             final_value: None,
             error: None,
             lease_until: 0,
+            retention: task.retention.map(ms),
         }
     }
 
@@ -187,6 +190,11 @@ impl Life {
     /// Whether it is too late to start it.
     pub(super) fn is_expired(&self, now: u64) -> bool {
         self.attempt == 0 && !self.status.is_ended() && self.expires.is_some_and(|at| at <= now)
+    }
+
+    /// Whether it may be taken away: nobody is, or was, at work on it that is not over.
+    pub(super) fn is_removable(&self) -> bool {
+        self.status.is_ended() || self.attempt == 0
     }
 
     /// Whether the writer of an epoch owns it.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{
     Added, Answer, Append, Appended, Cancelled, Claim, Claimed, ClaimedTask, Doc, DocPut, Extended, Hint, Hints,
-    Interest, Lease, List, Listed, NewTask, Prune, Pruned, Read, Slice, Stats, Store, Sweep, Swept,
+    Interest, Lease, List, Listed, NewTask, Prune, Pruned, Read, Removed, Slice, Stats, Store, Sweep, Swept,
 };
 use crate::clock::Clock;
 use crate::error::Result;
@@ -23,6 +23,7 @@ use crate::task::{Status, TaskId, TaskRecord};
 use futures::FutureExt as _;
 
 mod log;
+mod retention;
 
 use super::life::{Change, Fixed, Life, Mark, ms};
 use super::listeners::Listeners;
@@ -53,6 +54,8 @@ struct State {
     /// Ended, with their logs, by when.
     ended: BTreeSet<(u64, TaskId)>,
     ended_bytes: u64,
+    /// Ended, with a retention of their own, by when it is over.
+    timed: BTreeSet<(u64, TaskId)>,
     /// Ended, without their logs, by when they lost them.
     bare: BTreeSet<(u64, TaskId)>,
     unique: HashMap<(String, String), TaskId>,
@@ -86,8 +89,8 @@ struct Row {
     same_call: u64,
     retry: Option<RetryPolicy>,
     time_limit: Option<Duration>,
-    /// Retention took the log.
-    bare: bool,
+    /// Its place among the bare ones, once retention has taken the log.
+    bare: Option<u64>,
 }
 
 struct StoredDoc {
@@ -220,6 +223,10 @@ impl Store for MemoryStore {
         async move { Ok(hints) }.boxed()
     }
 
+    fn remove(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Removed>> {
+        self.answer(|state, _, hints| ids.into_iter().map(|id| state.remove(id, hints)).collect())
+    }
+
     fn prune(&self, prune: Prune) -> Answer<'_, Pruned> {
         self.answer(|state, now, hints| state.prune(prune, now, hints))
     }
@@ -344,8 +351,6 @@ impl State {
                 self.running.insert(id);
             }
             Status::Completed | Status::Failed | Status::Cancelled => {
-                self.ended.insert((row.life.ended.unwrap_or(0), id));
-                self.ended_bytes += row.life.bytes;
                 if let Some(key) = &row.unique {
                     self.unique.remove(&(row.name.clone(), key.clone()));
                 }
@@ -357,6 +362,9 @@ impl State {
             && (row.life.status.is_ended() || row.life.attempt > 0)
         {
             self.expiring.remove(&(at, id));
+        }
+        if row.life.status.is_ended() {
+            self.keep_ended(id);
         }
     }
 
@@ -525,11 +533,17 @@ impl State {
 
     fn append(&mut self, mut append: Append, now: u64, hints: &mut Vec<Hint>) -> Appended {
         let (id, checkpoint) = (append.id, append.checkpoint.take());
+        let removes = std::mem::take(&mut append.removes);
         let Some((answer, changed)) = self.change(id, hints, |life| life.append(append, now)) else {
             return Appended::Fenced;
         };
         if changed && checkpoint.is_some() {
             self.rows.get_mut(&id).expect("it has just changed").checkpoint = checkpoint;
+        }
+        if changed {
+            for id in removes {
+                self.remove(id, hints);
+            }
         }
         answer
     }
@@ -571,40 +585,5 @@ impl State {
         found.truncate(list.limit);
         let next = found.last().filter(|_| more).map(|(n, _)| n.to_string());
         Ok(Listed { tasks: found.into_iter().map(|(_, r)| r.record()).collect(), next })
-    }
-
-    fn prune(&mut self, prune: Prune, now: u64, hints: &mut Vec<Hint>) -> Pruned {
-        let mut pruned = Pruned::default();
-        let old = now.saturating_sub(ms(prune.age));
-        while pruned.logs < prune.max
-            && let Some((at, id)) = self.ended.first().copied()
-        {
-            let many = prune.ended_max.is_some_and(|max| self.ended.len() as u64 > max)
-                || prune.bytes_max.is_some_and(|max| self.ended_bytes > max);
-            if !(at <= old || (many && at.saturating_add(super::KEPT_MS) <= now)) {
-                break;
-            }
-            self.ended.remove(&(at, id));
-            let row = self.rows.get_mut(&id).expect("an ended task");
-            self.ended_bytes -= row.life.bytes;
-            row.strip();
-            hints.push(Hint::Moved { id, tail: row.life.tail, ended: true });
-            self.bare.insert((now, id));
-            pruned.logs += 1;
-        }
-        while pruned.rows < prune.max
-            && let Some((at, id)) = self.bare.first().copied()
-            && at <= old
-        {
-            self.bare.remove(&(at, id));
-            if let Some(row) = self.rows.remove(&id) {
-                self.order.remove(&row.n);
-                if let Some(key) = row.idempotency_key {
-                    self.idempotency.remove(&key);
-                }
-            }
-            pruned.rows += 1;
-        }
-        pruned
     }
 }

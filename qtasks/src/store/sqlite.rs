@@ -22,13 +22,14 @@ use tokio::sync::oneshot;
 use super::listeners::Listeners;
 use super::{
     Added, Answer, Append, Appended, Cancelled, Claim, Claimed, Doc, DocPut, Extended, Hints, Interest, Lease, List,
-    Listed, NewTask, Prune, Pruned, Read, Slice, Stats, Store, Sweep, Swept,
+    Listed, NewTask, Prune, Pruned, Read, Removed, Slice, Stats, Store, Sweep, Swept,
 };
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::{Status, TaskId, TaskRecord};
 
 mod reads;
+mod retention;
 mod rows;
 mod schema;
 mod turns;
@@ -291,6 +292,10 @@ impl Store for SqliteStore {
         let watching = watch::start(&self.0);
         let hints = self.0.listeners.add(interest);
         async move { watching.map(|()| hints) }.boxed()
+    }
+
+    fn remove(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Removed>> {
+        self.write(false, move |tx| tx.remove(&ids))
     }
 
     fn prune(&self, prune: Prune) -> Answer<'_, Pruned> {

@@ -41,6 +41,8 @@ pub enum FailureKind {
     Lost,
     /// A middleware failed.
     Middleware,
+    /// Whoever added the arguments of an [`Iter`](crate::Iter) was gone before it had added them all.
+    Unsealed,
 }
 
 impl FailureKind {
@@ -56,6 +58,7 @@ impl FailureKind {
             FailureKind::Limit => "limit",
             FailureKind::Lost => "lost",
             FailureKind::Middleware => "middleware",
+            FailureKind::Unsealed => "unsealed",
         }
     }
 
@@ -122,6 +125,7 @@ impl Display for TaskFailure {
             FailureKind::Limit => "a limit was passed",
             FailureKind::Lost => "the worker was lost",
             FailureKind::Middleware => "a middleware failed",
+            FailureKind::Unsealed => "not all arguments were added",
         };
         f.write_str(what)?;
         if let Some(index) = self.index {

@@ -89,6 +89,8 @@ struct State {
     checkpoint: Option<Json>,
     /// Kept with what is in the draft.
     checkpointed: Option<Json>,
+    /// Tasks that go with what is in the draft.
+    removes: Vec<TaskId>,
     in_flight: Option<InFlight>,
     /// In the appender's queue.
     queued: bool,
@@ -136,6 +138,7 @@ impl Sink {
             outcome: Outcome::Running,
             checkpoint: None,
             checkpointed: None,
+            removes: Vec::new(),
             in_flight: None,
             queued: false,
             full: false,
@@ -314,7 +317,8 @@ impl Sink {
         state.in_flight = Some(InFlight { events, bytes, outcome });
         let Lease { id, epoch } = self.lease;
         let checkpoint = state.checkpointed.take();
-        Some(Append { id, epoch, after_seq: state.tail, events: state.draft.finish(), checkpoint, outcome })
+        let removes = std::mem::take(&mut state.removes);
+        Some(Append { id, epoch, after_seq: state.tail, events: state.draft.finish(), checkpoint, outcome, removes })
     }
 
     pub(crate) fn settle(&self, answer: Appended) -> Ready {

@@ -17,6 +17,7 @@ macro_rules! passed_on {
         passed_on!(= $s get(ids: Vec<TaskId>) -> Vec<Option<TaskRecord>>);
         passed_on!(= $s list(list: List) -> Listed);
         passed_on!(= $s stats() -> Stats);
+        passed_on!(= $s remove(ids: Vec<TaskId>) -> Vec<Removed>);
         passed_on!(= $s prune(prune: Prune) -> Pruned);
         passed_on!(= $s doc_get(key: String) -> Option<Doc>);
         passed_on!(= $s doc_put(put: DocPut) -> Option<u64>);

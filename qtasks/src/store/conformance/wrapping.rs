@@ -19,6 +19,7 @@ macro_rules! operations {
             List list(list: List) -> Listed;
             Stats stats() -> Stats;
             Read read(read: Read) -> Slice;
+            Remove remove(ids: Vec<TaskId>) -> Vec<Removed>;
             Prune prune(prune: Prune) -> Pruned;
             DocGet doc_get(key: String) -> Option<Doc>;
             DocPut doc_put(put: DocPut) -> Option<u64>;
@@ -55,7 +56,7 @@ impl Operation {
     /// Those that answer the same when they are repeated after an answer that was lost.
     ///
     /// The others do no harm when repeated, but answer for what they find then: `cancel` that the task has ended,
-    /// `doc_put` that the version is another, `sweep` and `prune` that there was less to do. A second `watch` begins
+    /// `doc_put` that the version is another, `remove` that the task is not there, `sweep` and `prune` that there was less to do. A second `watch` begins
     /// a second stream of hints.
     pub const REPEATABLE: &[Operation] = &[
         Operation::Add,

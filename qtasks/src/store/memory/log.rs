@@ -28,7 +28,7 @@ impl Row {
             idempotency_key: new.idempotency_key,
             retry: new.retry,
             time_limit: new.time_limit,
-            bare: false,
+            bare: None,
         }
     }
 
@@ -90,7 +90,6 @@ impl Row {
         self.args = Json::null();
         self.life.bytes = 0;
         self.life.final_value = None;
-        self.bare = true;
     }
 }
 
@@ -98,7 +97,7 @@ impl State {
     pub(super) fn read(&self, read: Read) -> Result<Slice> {
         let row = self.rows.get(&read.id).ok_or_else(|| super::super::not_found(read.id))?;
         let record = &row.life;
-        if row.bare {
+        if row.bare.is_some() {
             return Err(super::super::gone(read.id, record.tail));
         }
         let from = read.from_seq.max(1);

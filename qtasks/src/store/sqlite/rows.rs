@@ -19,11 +19,11 @@ macro_rules! life_columns {
     () => {
         "t.status, t.due, t.due_at, t.expires, t.updated, t.started, t.ended, t.attempt, t.epoch, t.failures, \
          t.crashes, t.worker, t.yields, t.yields_high, t.tail, t.bytes, t.rewinds, t.last_epoch, t.last_after, \
-         t.last_count, t.cancel_reason, t.final_value, t.error, t.lease_until"
+         t.last_count, t.cancel_reason, t.final_value, t.error, t.lease_until, t.retention"
     };
 }
 
-/// What a record tells beside, from column 25 on: `n` is between the two.
+/// What a record tells beside, from column 26 on: `n` is between the two.
 macro_rules! fixed_columns {
     () => {
         "t.n, t.id, p.name, p.queue, t.priority, t.created, coalesce(t.args, a.args, 'null'), t.tags, t.retry_of, \
@@ -48,8 +48,8 @@ const CLAIM: &str = "UPDATE task SET status = ?2, updated = ?3, started = ?4, at
      WHERE n = ?1";
 const ADD: &str = "INSERT INTO task (n, id, pair, priority, created, status, due, due_at, expires, updated, attempt, \
      epoch, failures, crashes, yields, yields_high, tail, bytes, lease_until, args, tags, retry_of, parent, retry, \
-     time_limit, unique_key, idempotency_key, same_call) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
-     0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT (id) DO NOTHING";
+     time_limit, unique_key, idempotency_key, same_call, retention) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
+     0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ON CONFLICT (id) DO NOTHING";
 const KEEP: &str =
     "INSERT INTO log (n, seq, epoch, attempt, at, count, heads, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
@@ -136,6 +136,7 @@ fn life(row: &Row<'_>) -> rusqlite::Result<Life> {
         final_value: json(row, 21)?,
         error: parsed(row, 22)?,
         lease_until: number(row, 23)?,
+        retention: some_number(row, 24)?,
     })
 }
 
@@ -204,7 +205,7 @@ impl<'a> Statements<'a> {
     }
 
     pub(super) fn find(&mut self, id: TaskId) -> rusqlite::Result<Option<Found>> {
-        let found = |row: &Row<'_>| Ok(Found { n: row.get(24)?, pair: row.get(25)?, life: life(row)? });
+        let found = |row: &Row<'_>| Ok(Found { n: row.get(25)?, pair: row.get(26)?, life: life(row)? });
         kept(&mut self.find, self.db, LIFE)?.query_row([id.as_bytes()], found).optional()
     }
 
@@ -337,22 +338,22 @@ impl Whole {
 
 fn whole(row: &Row<'_>) -> rusqlite::Result<Whole> {
     let id_of = |column| row.get::<_, Option<Id>>(column).map(|id| id.map(|id| id.0));
-    let nanos: Option<i64> = row.get(35)?;
+    let nanos: Option<i64> = row.get(36)?;
     Ok(Whole {
-        n: row.get(24)?,
+        n: row.get(25)?,
         life: life(row)?,
         fixed: Fixed {
-            id: id(row, 25)?,
-            name: row.get(26)?,
-            queue: row.get(27)?,
-            priority: number(row, 28)?,
-            created: number(row, 29)?,
-            args: json(row, 30)?.unwrap_or_else(Json::null),
-            tags: parsed(row, 31)?.unwrap_or_default(),
-            retry_of: id_of(32)?,
-            parent: id_of(33)?,
+            id: id(row, 26)?,
+            name: row.get(27)?,
+            queue: row.get(28)?,
+            priority: number(row, 29)?,
+            created: number(row, 30)?,
+            args: json(row, 31)?.unwrap_or_else(Json::null),
+            tags: parsed(row, 32)?.unwrap_or_default(),
+            retry_of: id_of(33)?,
+            parent: id_of(34)?,
         },
-        retry: parsed(row, 34)?,
+        retry: parsed(row, 35)?,
         time_limit: nanos.map(|n| if n == i64::MAX { Duration::MAX } else { Duration::from_nanos(unsigned(n)) }),
     })
 }

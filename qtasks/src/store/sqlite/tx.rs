@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::super::life::{Change, Life, Mark, ms};
 use super::super::{
-    Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, Claim, Claimed, DocPut, Extended, Hint, KEPT_MS, Lease,
-    NewTask, Offer, Prune, Pruned, Sweep, Swept, key_was_used, not_found,
+    Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, Claim, Claimed, DocPut, Extended, Hint, Lease, NewTask, Offer,
+    Sweep, Swept, key_was_used, not_found,
 };
 use super::rows::{self, Changed, Found, Statements, nanos, signed, unsigned};
 use crate::error::Error;
@@ -17,10 +17,6 @@ use crate::task::{Status, TaskId};
 
 /// Larger arguments are kept apart from the row, which every append rewrites.
 const ARGS_INLINE: usize = 1_024;
-/// Of logs that retention takes, so many rows and bytes are deleted in one step.
-const GARBAGE_ROWS: i64 = 2_000;
-const GARBAGE_BYTES: i64 = 8 << 20;
-
 /// So many tasks that are due are queued by one claim.
 const PROMOTE: usize = 1_000;
 
@@ -47,7 +43,7 @@ impl From<Error> for Fault {
     }
 }
 
-type Outcome<T> = Result<T, Fault>;
+pub(super) type Outcome<T> = Result<T, Fault>;
 
 /// What a writer remembers between transactions, for it never changes.
 #[derive(Default)]
@@ -75,21 +71,21 @@ impl Known {
 
 /// The one row of `state`.
 #[derive(Clone, Copy, PartialEq)]
-struct State {
+pub(super) struct State {
     next_n: i64,
-    ended_tasks: i64,
-    ended_bytes: i64,
+    pub(super) ended_tasks: i64,
+    pub(super) ended_bytes: i64,
     swept_at: Option<i64>,
     spare_until: i64,
 }
 
 pub(super) struct Tx<'a> {
-    db: &'a Connection,
+    pub(super) db: &'a Connection,
     rows: Statements<'a>,
     /// When the job came that is done now, or later.
     pub(super) now: u64,
     known: &'a mut Known,
-    hints: Vec<Hint>,
+    pub(super) hints: Vec<Hint>,
     /// The pairs that a hint is among those for already.
     ready: Vec<i64>,
     state: Option<(State, State)>,
@@ -129,7 +125,7 @@ impl<'a> Tx<'a> {
         Ok(self.hints)
     }
 
-    fn state(&mut self) -> rusqlite::Result<&mut State> {
+    pub(super) fn state(&mut self) -> rusqlite::Result<&mut State> {
         if self.state.is_none() {
             let sql = "SELECT next_n, ended_tasks, ended_bytes, swept_at, spare_until FROM state";
             let state = self.db.prepare_cached(sql)?.query_row([], |row| {
@@ -146,7 +142,7 @@ impl<'a> Tx<'a> {
         Ok(&mut self.state.as_mut().expect("just read").1)
     }
 
-    fn count(&mut self, pair: i64, status: Status, by: i64) {
+    pub(super) fn count(&mut self, pair: i64, status: Status, by: i64) {
         *self.counts.entry((pair, status)).or_default() += by;
     }
 
@@ -227,7 +223,7 @@ impl<'a> Tx<'a> {
         if moved {
             self.count(pair, before, -1);
             self.count(pair, life.status, 1);
-            if life.status.is_ended() {
+            if life.status.is_ended() && life.retention.is_none() {
                 let state = self.state()?;
                 state.ended_tasks += 1;
                 state.ended_bytes += signed(life.bytes);
@@ -336,6 +332,7 @@ impl<'a> Tx<'a> {
             new.unique,
             new.idempotency_key,
             new.idempotency_key.as_ref().map(|_| named_hash(&new.name, &new.args).cast_signed()),
+            life.retention.map(signed),
         ])?;
         if inserted == 1 && !inline {
             self.db.prepare_cached("INSERT INTO large_args (n, args) VALUES (?1, ?2)")?.execute((n, args))?;
@@ -488,6 +485,12 @@ impl<'a> Tx<'a> {
                      ON CONFLICT DO UPDATE SET value = excluded.value";
                 self.db.prepare_cached(sql)?.execute((n, checkpoint.as_str()))?;
             }
+            if changed.is_some() {
+                for id in &append.removes {
+                    // What is not over stays.
+                    let _ = self.remove_one(*id)?;
+                }
+            }
             answers.push(answer);
         }
         Ok(answers)
@@ -540,87 +543,6 @@ impl<'a> Tx<'a> {
             self.move_(lease.id, |life| life.release(lease.epoch, now))?;
         }
         Ok(())
-    }
-
-    pub(super) fn prune(&mut self, prune: Prune) -> Outcome<Pruned> {
-        let (now, old) = (signed(self.now), signed(self.now.saturating_sub(ms(prune.age))));
-        let mut pruned = Pruned::default();
-        let sql = "SELECT n, id, ended, bytes, tail FROM task WHERE status > 3 AND stripped IS NULL ORDER BY ended, n LIMIT ?1";
-        let ended: Vec<(i64, TaskId, i64, i64, i64)> = self
-            .db
-            .prepare_cached(sql)?
-            .query_map([limit(prune.max)], |row| {
-                Ok((row.get(0)?, rows::id(row, 1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-            })?
-            .collect::<Result<_, _>>()?;
-        for (n, id, at, bytes, tail) in ended {
-            let state = self.state()?;
-            let many = prune.ended_max.is_some_and(|max| unsigned(state.ended_tasks) > max)
-                || prune.bytes_max.is_some_and(|max| unsigned(state.ended_bytes) > max);
-            if !(at <= old || (many && at.saturating_add(signed(KEPT_MS)) <= now)) {
-                break;
-            }
-            state.ended_tasks -= 1;
-            state.ended_bytes -= bytes;
-            let sql = "UPDATE task SET stripped = ?2, bytes = 0, args = NULL, final_value = NULL WHERE n = ?1";
-            self.db.prepare_cached(sql)?.execute((n, now))?;
-            self.db.prepare_cached("DELETE FROM large_args WHERE n = ?1")?.execute([n])?;
-            self.db.prepare_cached("DELETE FROM checkpoint WHERE n = ?1")?.execute([n])?;
-            self.db.prepare_cached("INSERT INTO garbage (n) VALUES (?1)")?.execute([n])?;
-            self.hints.push(Hint::Moved { id, tail: unsigned(tail), ended: true });
-            pruned.logs += 1;
-        }
-        pruned.more = self.collect_garbage()?;
-        pruned.rows = self.prune_rows(old, prune.max)?;
-        Ok(pruned)
-    }
-
-    /// Deletes a piece of the logs that were taken away. Whether there is more of them.
-    fn collect_garbage(&mut self) -> rusqlite::Result<bool> {
-        let (mut rows, mut bytes) = (GARBAGE_ROWS, GARBAGE_BYTES);
-        while rows > 0 && bytes > 0 {
-            let mut next = self.db.prepare_cached("SELECT n FROM garbage LIMIT 1")?;
-            let Some(n) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else { return Ok(false) };
-            let mut parts = self.db.prepare_cached("SELECT seq, length(data) FROM log WHERE n = ?1 ORDER BY seq")?;
-            let mut parts = parts.query([n])?;
-            let mut last = None;
-            let mut whole = true;
-            while let Some(part) = parts.next()? {
-                if rows <= 0 || bytes <= 0 {
-                    whole = false;
-                    break;
-                }
-                last = Some(part.get::<_, i64>(0)?);
-                rows -= 1;
-                bytes -= part.get::<_, i64>(1)?;
-            }
-            drop(parts);
-            if let Some(last) = last {
-                self.db.prepare_cached("DELETE FROM log WHERE n = ?1 AND seq <= ?2")?.execute((n, last))?;
-            }
-            if whole {
-                self.db.prepare_cached("DELETE FROM garbage WHERE n = ?1")?.execute([n])?;
-            }
-        }
-        self.db.prepare_cached("SELECT 1 FROM garbage LIMIT 1")?.exists([])
-    }
-
-    fn prune_rows(&mut self, old: i64, max: usize) -> rusqlite::Result<usize> {
-        let sql = "SELECT n, pair, status, tags FROM task WHERE stripped IS NOT NULL AND stripped <= ?1 \
-             AND n NOT IN (SELECT n FROM garbage) ORDER BY stripped LIMIT ?2";
-        let bare: Vec<(i64, i64, i64, Option<String>)> = self
-            .db
-            .prepare_cached(sql)?
-            .query_map((old, limit(max)), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
-            .collect::<Result<_, _>>()?;
-        for (n, pair, status, tags) in &bare {
-            for tag in tags.iter().flat_map(|t| serde_json::from_str::<Vec<String>>(t).unwrap_or_default()) {
-                self.db.prepare_cached("DELETE FROM tag WHERE tag = ?1 AND n = ?2")?.execute((tag, n))?;
-            }
-            self.db.prepare_cached("DELETE FROM task WHERE n = ?1")?.execute([n])?;
-            self.count(*pair, rows::status(*status), -1);
-        }
-        Ok(bare.len())
     }
 
     pub(super) fn doc_put(&mut self, put: &DocPut) -> Outcome<Option<u64>> {
