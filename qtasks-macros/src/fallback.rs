@@ -16,8 +16,8 @@ use crate::yields::first_use;
 pub(crate) fn task(model: &Model) -> TokenStream {
     let body = quote!(::core::unimplemented!());
     let idents = idents(model.params.iter().filter(|p| matches!(p.from, From::Caller { .. })));
-    let add = quote!(let _ = (#(#idents),*); #body);
-    let (function, declared) = (function(&model.f), declared_type(model, &add, &body, &body));
+    let args = quote!(let _ = (#(#idents),*); #body);
+    let (function, declared) = (function(&model.f), declared_type(model, &args, &body, &body));
     quote!(#function #declared)
 }
 

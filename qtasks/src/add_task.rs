@@ -4,8 +4,10 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
 
 use crate::app::{Core, Defaults, Qtasks, current, new_task};
 use crate::args::{self, ArgsWriter};
@@ -27,7 +29,7 @@ use crate::task::{Task, TaskFn, TaskId, TaskSpec};
 pub struct AddTask<F: TaskFn, W = ()> {
     /// Of a task that is known by its name only.
     name: Option<String>,
-    args: Result<Json>,
+    args: Args,
     options: Options,
     core: Option<Arc<Core>>,
     unchecked: bool,
@@ -35,8 +37,22 @@ pub struct AddTask<F: TaskFn, W = ()> {
     of: Of<F>,
 }
 
+/// Where the arguments come from.
+enum Args {
+    Given(Result<Json>),
+    /// Made when the app is known, which may have other names and defaults. Behind a lock that is never waited for: a
+    /// builder may be shared.
+    Late(Mutex<Late>),
+}
+
+/// Makes arguments for an app.
+pub(crate) type Late = Box<dyn for<'a> FnOnce(&'a Core) -> BoxFuture<'a, Result<Json>> + Send>;
+
+/// The names of the arguments of a task function, in order.
+pub(crate) type Names = Vec<String>;
+
 /// What a builder was told about its task.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Options {
     pub(crate) id: Option<TaskId>,
     pub(crate) queue: Option<String>,
@@ -67,12 +83,29 @@ pub fn add_task<F: TaskFn>(args: ArgsWriter) -> AddTask<F> {
 
 impl<F: TaskFn> AddTask<F> {
     fn new(name: Option<String>, args: Result<Json>) -> Self {
+        let args = Args::Given(args);
         AddTask { name, args, options: Options::default(), core: None, unchecked: false, wait: (), of: PhantomData }
     }
 
     pub(crate) fn by_name(name: String, args: Result<Json, serde_json::Error>) -> Self {
         let args = args.map_err(|e| Error::new(ErrorKind::Codec, format!("the arguments of `{name}`: {e}")));
         AddTask::new(Some(name), args)
+    }
+
+    /// With arguments that are made when the app is known.
+    pub(crate) fn late(args: Late) -> Self {
+        AddTask { args: Args::Late(Mutex::new(args)), ..AddTask::empty(None) }
+    }
+
+    /// Without arguments: for many tasks that have but those in common.
+    pub(crate) fn empty(name: Option<String>) -> Self {
+        AddTask::new(name, Ok(Json::null()))
+    }
+
+    /// The same once more, without arguments.
+    pub(crate) fn again(&self) -> Self {
+        let AddTask { name, options, core, unchecked, .. } = self;
+        AddTask { options: options.clone(), core: core.clone(), unchecked: *unchecked, ..AddTask::empty(name.clone()) }
     }
 
     /// Waits at most so long for the end of the task: awaiting it then gives a [`Task`], or a [`WaitError`] if it
@@ -139,6 +172,11 @@ impl<F: TaskFn, W> AddTask<F, W> {
         self
     }
 
+    /// Puts it into a group: see [`app.group(name)`](Qtasks::group).
+    pub fn group(self, name: impl AsRef<str>) -> Self {
+        self.tag(crate::group::tag(name.as_ref()))
+    }
+
     /// A word to find it by; may be given more than once.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.options.tags.push(tag.into());
@@ -188,17 +226,63 @@ pub(crate) struct Plain {
     /// Of its function, unless that is known by its name only.
     spec: &'static TaskSpec,
     name: Option<String>,
-    args: Result<Json>,
+    args: Args,
     options: Options,
     core: Option<Arc<Core>>,
     unchecked: bool,
 }
 
+/// What many tasks have in common.
+pub(crate) struct Template {
+    pub(crate) task: NewTask,
+    /// `None` where nobody knows them.
+    pub(crate) names: Option<Names>,
+    pub(crate) generating: bool,
+    /// `None` where it is known from another process only, or not at all.
+    pub(crate) spec: Option<&'static TaskSpec>,
+}
+
 impl Plain {
+    /// Whether its function yields; one that is known by its name only may.
+    pub(crate) fn is_generating(&self) -> bool {
+        self.spec.generating
+    }
+
+    /// Without its arguments, which are made for each.
+    pub(crate) async fn template(self, core: &Core, parent: Option<TaskId>) -> Result<Template> {
+        let Plain { spec, name, options, unchecked, .. } = self;
+        let args = Json::null();
+        let known = match &name {
+            Some(name) => core.registry.get(name),
+            None => Some(spec),
+        };
+        let name = name.unwrap_or_else(|| core.registry.name_of(spec).to_owned());
+        if let Some(spec) = known {
+            unsupported(spec)?;
+            let names = Some(spec.args.iter().map(|a| a.name.to_owned()).collect());
+            let task = new_task(name, Defaults::of(spec), args, options, parent);
+            return Ok(Template { task, names, generating: spec.generating, spec: known });
+        }
+        let published = Published::find(&*core.store, &name).await?;
+        if published.is_none() && !unchecked {
+            return Err(core.registry.unknown(&name));
+        }
+        let names = published.as_ref().map(Published::names);
+        let generating = published.as_ref().is_none_or(|p| p.generating);
+        let defaults = published.as_ref().map_or_else(Defaults::none, Defaults::published);
+        Ok(Template { task: new_task(name, defaults, args, options, parent), names, generating, spec: None })
+    }
+
     /// The task for a store.
     pub(crate) async fn into_new(self, core: &Core, parent: Option<TaskId>) -> Result<NewTask> {
         let Plain { spec, name, args, options, unchecked, .. } = self;
-        let args = args?;
+        let args = match args {
+            Args::Given(args) => args?,
+            Args::Late(late) => {
+                let late = late.into_inner().unwrap_or_else(PoisonError::into_inner);
+                late(core).await?
+            }
+        };
         let Some(name) = name else {
             unsupported(spec)?;
             let name = core.registry.name_of(spec).to_owned();
@@ -286,7 +370,7 @@ where
 
 impl<F: TaskFn, W> AddTask<F, W> {
     /// The app that it goes to, found on the caller's thread.
-    fn resolve(&mut self) -> Result<Arc<Core>> {
+    pub(crate) fn resolve(&mut self) -> Result<Arc<Core>> {
         let core = match self.core.take() {
             Some(core) => core,
             None => current::core()?.0,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::add_task::{AddTask, Options};
+use crate::context::States;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
 use crate::json::Json;
@@ -16,7 +17,7 @@ use crate::signals;
 use crate::store::{self, Added, Due, List, Listed, NewTask, Stats, Store};
 use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskSpec};
 use crate::watch::Hub;
-use crate::worker::{Worker, keeper};
+use crate::worker::{Sink, Worker, keeper};
 
 mod builder;
 pub(crate) mod current;
@@ -83,6 +84,8 @@ pub(crate) struct Core {
     pub(crate) runtime: tokio::runtime::Handle,
     /// The thread that the app was started on: where the runtime has one thread only, that one.
     pub(crate) thread: std::thread::ThreadId,
+    /// Values for bodies that run in place.
+    pub(crate) states: Arc<States>,
     worker: OnceLock<Arc<Worker>>,
     alive: OnceLock<Weak<Alive>>,
     /// The hub, the keeper and every wait end.
@@ -133,6 +136,18 @@ impl Core {
         self.over.cancel();
     }
 
+    /// The attempt at a task, if it is here.
+    pub(crate) fn attempt(&self, id: TaskId) -> Option<Arc<Sink>> {
+        self.worker.get()?.attempt(id)
+    }
+
+    /// A task is added to a queue: unless the worker was told which queues to serve, it serves this one too.
+    pub(crate) fn serve_also(&self, queue: &str) {
+        if let Some(worker) = self.worker.get() {
+            worker.serve_also(queue);
+        }
+    }
+
     /// Stores new tasks, in batches that are all or none each.
     pub(crate) async fn add(&self, tasks: Vec<NewTask>) -> Result<Vec<Added>> {
         if self.is_closed() {
@@ -140,9 +155,7 @@ impl Core {
         }
         for task in &tasks {
             self.check(task)?;
-            if let Some(worker) = self.worker.get() {
-                worker.serve_also(&task.queue);
-            }
+            self.serve_also(&task.queue);
         }
         let mut added = Vec::with_capacity(tasks.len());
         let mut rest = tasks.into_iter();
@@ -205,7 +218,7 @@ impl Qtasks {
         builder.check()?;
         let Builder { url, store, states, only, more, renames, config, install, receivers } = builder;
         let registry = Arc::new(Registry::collect(only.as_deref(), &more, &renames)?);
-        let config = Arc::new(config);
+        let (config, states) = (Arc::new(config), Arc::new(states));
         if with_worker {
             registry.check(&states)?;
         }
@@ -225,6 +238,7 @@ impl Qtasks {
             hub: Arc::clone(&hub),
             runtime: tokio::runtime::Handle::current(),
             thread: std::thread::current().id(),
+            states: Arc::clone(&states),
             worker: OnceLock::new(),
             alive: OnceLock::new(),
             over: over.clone(),
@@ -243,7 +257,7 @@ impl Qtasks {
         let interest = hub.interest();
         let signals = signals::of(&registry, &receivers);
         let (worker, appender, jobs) =
-            Worker::new(Arc::clone(&store), registry, Arc::new(states), Arc::clone(&config), interest, signals);
+            Worker::new(Arc::clone(&store), registry, states, Arc::clone(&config), interest, signals);
         let kept = (Arc::downgrade(&worker), appender, jobs);
         tracing::info!(worker = config.worker, store = store.durability(), "a worker starts");
         let mut retention = store.retention();

@@ -4,6 +4,7 @@
 //! behind that is shared by all arguments of one type.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -120,6 +121,21 @@ impl<'a> ArgsReader<'a> {
 
 fn codec(message: String) -> TaskFailure {
     TaskFailure::new(FailureKind::Codec, message)
+}
+
+/// The arguments of a call with one more, by name: `args` is an object, or nothing at all.
+///
+/// # Errors
+/// If it is not, or has the argument already.
+pub(crate) fn with_value(args: &Json, name: &str, value: &Json) -> Result<Json, String> {
+    let mut all: BTreeMap<String, Json> = match args.as_bytes() {
+        b"null" => BTreeMap::new(),
+        _ => args.get().map_err(|e| format!("arguments: expected an object by name: {e}"))?,
+    };
+    if all.insert(name.to_owned(), value.clone()).is_some() {
+        return Err(format!("argument `{name}` is given twice"));
+    }
+    Json::of(&all).map_err(|e| format!("arguments: {e}"))
 }
 
 /// What a missing argument is read from: good for an `Option`, by whatever name, and for nothing else.

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::app::{Core, Qtasks};
+use crate::app::{Core, Qtasks, current};
 use crate::error::{Error, ErrorKind, Result};
 
 /// An app with a runtime of its own: from [`blocking::init`](init). It derefs to [`Qtasks`].
@@ -87,6 +87,7 @@ pub(crate) fn wait<T: Send + 'static>(core: &Core, future: impl Future<Output = 
         let message = "this would block the only thread of the runtime that it waits for: use `.await`";
         return Err(Error::invalid(message));
     }
+    let _lent = current::lend();
     let (send, receive) = mpsc::channel();
     runtime.spawn(async move {
         // Whoever waits can't be gone: it is blocked.

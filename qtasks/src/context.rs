@@ -27,6 +27,8 @@ pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 pub(crate) trait Attempt: Send + Sync {
     fn send_event(&self, name: &str, data: Json) -> Result<()>;
     fn checkpoint(&self, data: Json) -> Result<()>;
+    /// Takes a task away together with the next yield.
+    fn removes(&self, id: TaskId);
     /// Done when all that was yielded and sent so far is stored.
     fn flushed(&self) -> BoxFuture<'static, Result<()>>;
     fn cancel(&self, reason: String);
@@ -89,6 +91,18 @@ impl Context {
         }))
     }
 
+    /// For a body that runs in place.
+    pub(crate) fn in_place(states: Arc<States>) -> Self {
+        Context(Arc::new(Inner {
+            id: TaskId::new(),
+            name: "in place".to_owned(),
+            attempt: 1,
+            states,
+            resume: ResumePoint::default(),
+            run: None,
+        }))
+    }
+
     /// The id of the task.
     pub fn id(&self) -> TaskId {
         self.0.id
@@ -130,6 +144,13 @@ impl Context {
             }
         });
         self.ask(data, |run, data| run.checkpoint(data));
+    }
+
+    /// Takes a task away in the step in which the next yield is stored.
+    pub(crate) fn removes(&self, id: TaskId) {
+        if let Some(run) = &self.0.run {
+            run.removes(id);
+        }
     }
 
     /// Asks the attempt for something; what is wrong with it fails the task.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::app::{Core, Qtasks};
+use crate::app::{Core, Qtasks, current};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::registry::Published;
@@ -81,6 +81,8 @@ impl<F: TaskFn> TaskHandle<F> {
     /// # Errors
     /// [`WaitError::Ended`] if it failed or was cancelled, [`WaitError::Store`].
     pub async fn wait(&self) -> Result<Task<F>, WaitError<F>> {
+        // Whoever waits in a body needs no slot meanwhile.
+        let _lent = current::lend();
         let record = self.core.hub.ended(self.id).await?;
         self.result(record).await
     }

@@ -18,6 +18,7 @@ mod registry;
 mod clock;
 pub mod store;
 
+mod builtin;
 pub mod signals;
 mod watch;
 mod worker;
@@ -25,7 +26,10 @@ mod worker;
 mod add_task;
 mod app;
 pub mod blocking;
+mod chain;
+mod group;
 mod handle;
+mod iter;
 
 #[doc(hidden)]
 #[path = "private.rs"]
@@ -33,11 +37,14 @@ pub mod __private;
 
 pub use add_task::AddTask;
 pub use app::{Builder, Qtasks, init};
+pub use chain::{Chain, Chained, chain};
 pub use clock::Clock;
 pub use context::{Context, FromContext, Resume, State};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
+pub use group::Group;
 pub use handle::{Ended, TaskHandle, WaitError};
+pub use iter::{Iter, Iterated, Piped};
 pub use json::Json;
 pub use retry::RetryPolicy;
 pub use store::Store;

@@ -10,6 +10,7 @@ pub use crate::erased::{
     outcome, value,
 };
 pub use crate::generator::{Co, Gen, IterGen, TryGen, TryIterGen, generator};
+pub use crate::iter::{Iter, iter};
 pub use crate::registry::Registration;
 pub use crate::retry::RetryPolicy;
 pub use crate::signals::{Declared, Registered, hear, hear_value};

@@ -9,7 +9,7 @@ use crate::context::States;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::store::{DocPut, Store};
-use crate::task::{ArgSpec, Keep, TaskSpec, check_name};
+use crate::task::{ArgSpec, BUILT_IN, Keep, TaskSpec, check_name};
 
 /// What `#[task]` submits at link time.
 #[doc(hidden)]
@@ -55,6 +55,10 @@ impl Registry {
             }
             check_name("name of the task", name)
                 .map_err(|e| Error::invalid(format!("{e} (the function at {})", spec.place())))?;
+            if name.starts_with(BUILT_IN) {
+                let message = format!("`{name}` ({}): names that begin with `{BUILT_IN}` are our own", spec.place());
+                return Err(Error::invalid(message));
+            }
             if let Some(other) = registry.specs.insert(name.to_owned(), spec) {
                 registry.doubles.push((name.to_owned(), other, spec));
             }
@@ -177,6 +181,11 @@ impl Published {
             tags: spec.tags.iter().map(|t| (*t).to_owned()).collect(),
             args: spec.args.iter().map(arg).collect(),
         }
+    }
+
+    /// The names of its arguments, in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.args.iter().map(|a| a.name.clone()).collect()
     }
 
     /// The spec that some worker has published under a name.

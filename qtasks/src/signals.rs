@@ -21,6 +21,7 @@ use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
 use crate::app::{Qtasks, current};
+use crate::builtin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::registry::Registry;
@@ -327,6 +328,17 @@ pub(crate) fn of(registry: &Registry, all: &Receivers) -> HashMap<String, Arc<Re
         if !receivers.is_empty() {
             by_name.insert(name.to_owned(), Arc::new(receivers));
         }
+    }
+    // Of what qtasks itself runs they hear when it begins and how it ends.
+    let wholes = Receivers { before_loop: Vec::new(), after_loop: Vec::new(), ..all.clone() };
+    let registered = inventory::iter::<Registered>.into_iter().filter(|r| r.spec.is_none());
+    let mut built_in = Receivers::default();
+    registered.for_each(|r| built_in.declare(&r.declared));
+    (built_in.before_loop, built_in.after_loop) = (Vec::new(), Vec::new());
+    built_in.extend(&wholes);
+    if !built_in.is_empty() {
+        let built_in = Arc::new(built_in);
+        by_name.extend(builtin::NAMES.map(|name| (name.to_owned(), Arc::clone(&built_in))));
     }
     by_name
 }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::closed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventBatch, EventCode};
+use crate::json::Json;
 use crate::store::{Hint, Hints, Interest, Read, Slice, Store, What};
 use crate::task::ids::IdMap;
 use crate::task::{Rewind, TaskId, TaskRecord};
@@ -132,7 +133,7 @@ impl Hub {
                     self.wake(id);
                 }
             }
-            Hint::Ready { .. } => self.with_worker(|worker| worker.look()),
+            Hint::Ready { name, .. } => self.with_worker(|worker| worker.ready(&name)),
             Hint::Cancel { id } => {
                 if let Some(worker) = self.worker.get().and_then(Weak::upgrade) {
                     self.runtime.spawn(async move { worker.cancel(id).await });
@@ -290,6 +291,19 @@ pub(crate) struct Yields {
 impl Yields {
     pub(crate) fn none() -> Self {
         Yields { batches: Vec::new(), rewinds: Vec::new() }
+    }
+
+    /// All of them, as one list.
+    pub(crate) fn list(&self) -> Json {
+        let mut list = Vec::from(*b"[");
+        for value in self.iter() {
+            if list.len() > 1 {
+                list.push(b',');
+            }
+            list.extend_from_slice(value);
+        }
+        list.push(b']');
+        Json::trusted(list.into())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {

@@ -4,32 +4,36 @@
 
 mod appender;
 pub(crate) mod keeper;
+pub(crate) mod lane;
 mod replay;
-mod run;
+pub(crate) mod run;
 mod running;
 mod sink;
-mod threads;
+pub(crate) mod threads;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{Config, current};
+use crate::builtin;
 use crate::context::States;
 use crate::error::Result;
 use crate::registry::Registry;
 use crate::signals::{Receivers, SignalTask, Told};
 use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Offer, Store};
-use crate::task::TaskId;
+use crate::task::{BUILT_IN, TaskId, TaskRecord, TaskSpec};
 use appender::{Appender, Job};
+use lane::Lane;
 use run::After;
+pub(crate) use run::panicked;
 use running::Running;
-use sink::{Limits, Sink, Stop};
+pub(crate) use sink::Sink;
+use sink::{Limits, Stop};
 
 /// What a worker is made of.
 pub(crate) struct Worker {
@@ -44,11 +48,11 @@ pub(crate) struct Worker {
     appender: Arc<Appender>,
     runtime: tokio::runtime::Handle,
     running: Arc<Running>,
-    /// Slots that are taken: a body that is over needs none, though its end may not be stored yet.
-    taken: AtomicUsize,
+    /// Of the bodies that it runs.
+    bodies: Arc<Lane>,
+    /// Of what runs no body but waits for others.
+    built_ins: Arc<Lane>,
     offers: Mutex<Offers>,
-    /// A slot came free, or a task may be ready.
-    look: Notify,
     /// Nothing more is claimed.
     closing: CancellationToken,
     /// The attempts end where they are.
@@ -62,7 +66,14 @@ pub(crate) struct Worker {
 struct Offers {
     queues: BTreeSet<String>,
     all: Arc<[Offer]>,
+    built_in: Arc<[Offer]>,
 }
+
+/// So many built-ins a worker takes care of at once.
+const BUILT_INS: usize = 1_000;
+
+/// How often it is looked for built-ins that nobody cleaned up after.
+const TIDY: Duration = Duration::from_secs(30);
 
 impl Worker {
     pub(crate) fn new(
@@ -75,6 +86,8 @@ impl Worker {
     ) -> (Arc<Self>, Arc<Appender>, tokio::sync::mpsc::UnboundedReceiver<Job>) {
         let running = Arc::<Running>::default();
         let (appender, jobs) = Appender::new(Arc::clone(&store), Arc::downgrade(&running));
+        let bodies = Arc::new(Lane::new(config.worker.clone(), config.concurrency, false));
+        let built_ins = Arc::new(Lane::new(format!("{}/built-in", config.worker), BUILT_INS, true));
         let worker = Worker {
             name: config.worker.as_str().into(),
             store,
@@ -86,9 +99,9 @@ impl Worker {
             appender: Arc::clone(&appender),
             runtime: tokio::runtime::Handle::current(),
             running,
-            taken: AtomicUsize::new(0),
+            bodies,
+            built_ins,
             offers: Mutex::default(),
-            look: Notify::new(),
             closing: CancellationToken::new(),
             crashed: CancellationToken::new(),
             attempts: TaskTracker::new(),
@@ -122,9 +135,11 @@ impl Worker {
         let pair =
             |queue: &String, name: &str| Offer { queue: queue.clone(), name: name.to_owned(), allowance: u32::MAX };
         offers.all = offers.queues.iter().flat_map(|q| names.iter().map(|n| pair(q, n))).collect();
-        self.interest.serve(offers.all.iter().map(|o| (o.queue.clone(), o.name.clone())));
+        offers.built_in = offers.queues.iter().flat_map(|q| builtin::NAMES.iter().map(|n| pair(q, n))).collect();
+        let served = offers.all.iter().chain(&*offers.built_in);
+        self.interest.serve(served.map(|o| (o.queue.clone(), o.name.clone())));
         drop(offers);
-        self.look.notify_one();
+        self.look();
     }
 
     /// A task was added to a queue: unless the worker was told which queues to serve, it serves this one too.
@@ -134,38 +149,52 @@ impl Worker {
         }
     }
 
-    /// A task may be ready.
-    pub(crate) fn look(&self) {
-        self.look.notify_one();
+    /// A task of a name may be ready.
+    pub(crate) fn ready(&self, name: &str) {
+        let lane = if name.starts_with(BUILT_IN) { &self.built_ins } else { &self.bodies };
+        lane.look();
     }
 
-    /// Begins to work. The loop counts as one of the attempts, so that `shutdown` waits for it as well.
+    /// A task may be ready.
+    pub(crate) fn look(&self) {
+        self.bodies.look();
+        self.built_ins.look();
+    }
+
+    /// Begins to work. The loops count as attempts, so that `shutdown` waits for them as well.
     pub(crate) fn start(self: &Arc<Self>, scope: current::Scope) {
-        self.attempts.spawn(Arc::clone(self).run(scope));
+        for lane in [&self.bodies, &self.built_ins] {
+            self.attempts.spawn(Arc::clone(self).run(Arc::clone(lane), scope.clone()));
+        }
+        self.attempts.spawn(Arc::clone(self).tidy(scope));
     }
 
     /// Claims and runs until told to stop.
-    async fn run(self: Arc<Self>, scope: current::Scope) {
+    async fn run(self: Arc<Self>, lane: Arc<Lane>, scope: current::Scope) {
         while !self.closing.is_cancelled() {
-            let free = self.config.concurrency.saturating_sub(self.taken.load(Ordering::SeqCst));
+            let free = lane.free();
             let mut wait = None;
             if free > 0 {
-                // Before the look: what comes after it is hinted at.
-                self.interest.rest();
-                let Some((claimed, sent)) = self.claim(free).await else { continue };
+                if !lane.built_in {
+                    // Before the look: what comes after it is hinted at.
+                    self.interest.rest();
+                }
+                let Some((claimed, sent)) = self.claim(&lane, free).await else { continue };
                 if self.closing.is_cancelled() {
                     return self.give_back(&claimed.tasks).await;
                 }
                 if !claimed.tasks.is_empty() {
-                    self.interest.work();
+                    if !lane.built_in {
+                        self.interest.work();
+                    }
                     for task in claimed.tasks {
-                        self.begin(task, sent, &scope);
+                        self.begin(task, &lane, sent, &scope);
                     }
                     continue;
                 }
                 wait = Some(claimed.next_due.map_or(self.config.times.scan, |due| due.min(self.config.times.scan)));
             }
-            let looked = self.closing.run_until_cancelled(self.look.notified());
+            let looked = self.closing.run_until_cancelled(lane.looked());
             match wait {
                 // Even a task that is due this millisecond must let the clock move.
                 Some(wait) => drop(tokio::time::timeout(wait.max(Duration::from_millis(1)), looked).await),
@@ -174,12 +203,26 @@ impl Worker {
         }
     }
 
+    /// Cleans up after built-ins whose worker died before it could.
+    async fn tidy(self: Arc<Self>, scope: current::Scope) {
+        let every = TIDY.max(self.config.times.scan);
+        while self.closing.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+            let Some(core) = scope.core() else { return };
+            if let Err(error) = builtin::tidy(&core).await {
+                tracing::warn!(%error, "what built-in tasks left could not be looked at");
+            }
+        }
+    }
+
     /// Claims, again with the same token until the store answers. `None` if told to stop.
-    async fn claim(&self, max: usize) -> Option<(crate::store::Claimed, Instant)> {
-        let offers = Arc::clone(&self.offers.lock().unwrap_or_else(PoisonError::into_inner).all);
+    async fn claim(&self, lane: &Lane, max: usize) -> Option<(crate::store::Claimed, Instant)> {
+        let offers = {
+            let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(if lane.built_in { &offers.built_in } else { &offers.all })
+        };
         let token = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), max);
         let lease = self.config.times.lease;
-        let claim = Claim { worker: self.name.to_string(), token, offers, max, lease };
+        let claim = Claim { worker: lane.name.clone(), token, offers, max, lease };
         let mut wait = Duration::from_millis(10);
         loop {
             let sent = Instant::now();
@@ -197,23 +240,25 @@ impl Worker {
     }
 
     /// Runs a task that was claimed.
-    fn begin(self: &Arc<Self>, task: ClaimedTask, sent: Instant, scope: &current::Scope) {
-        let Some(spec) = self.registry.get(&task.record.name) else {
+    fn begin(self: &Arc<Self>, task: ClaimedTask, lane: &Arc<Lane>, sent: Instant, scope: &current::Scope) {
+        let Some(spec) = self.spec(&task.record.name) else {
             tracing::error!(name = task.record.name, "claimed a task that was not offered");
             return;
         };
         let config = &self.config;
         let limits = Limits {
-            value_bytes: config.value_bytes_max,
+            value_bytes: if lane.built_in { builtin::VALUE_BYTES_MAX } else { config.value_bytes_max },
             yields: spec.yields_max.unwrap_or(config.yields_max),
             log_bytes: spec.log_bytes_max.unwrap_or(config.log_bytes_max),
         };
         let appender = Arc::clone(&self.appender);
-        let sink = Sink::new(&task, sent, config.times.lease, limits, appender, self.runtime.clone());
+        let (lane, runtime) = (Arc::clone(lane), self.runtime.clone());
+        let sink = Sink::new(&task, sent, config.times.lease, limits, appender, lane, runtime);
         if let Some(before) = self.running.insert(Arc::clone(&sink), self.attempts.token()) {
             before.stop(Stop::Fenced);
         }
-        self.taken.fetch_add(1, Ordering::SeqCst);
+        sink.lane.enter();
+        let built_in = sink.lane.built_in.then(|| (scope.clone(), task.record.id));
         let scope = scope.within(task.record.id);
         let signals = self.signals.get(&task.record.name);
         let signals = signals
@@ -226,7 +271,7 @@ impl Worker {
             states: Arc::clone(&self.states),
             scope,
             worker: Arc::clone(&self.name),
-            value_bytes_max: config.value_bytes_max,
+            value_bytes_max: limits.value_bytes,
             runtime: self.runtime.clone(),
             abandoned: Arc::clone(&self.abandoned),
             task,
@@ -235,7 +280,7 @@ impl Worker {
         self.attempts.spawn(async move {
             let crashed = worker.crashed.clone();
             let after = crashed.run_until_cancelled(run::attempt(job)).await;
-            worker.taken.fetch_sub(1, Ordering::SeqCst);
+            sink.leave_slot();
             match after {
                 None => return,
                 Some(After::Ends(ending)) => {
@@ -243,8 +288,11 @@ impl Worker {
                     // fills all their slots.
                     tokio::task::yield_now().await;
                     sink.write();
+                    if let Some((scope, id)) = built_in {
+                        sink.over().await;
+                        worker.clean(&scope, id).await;
+                    }
                     if let Some(told) = signals {
-                        worker.look.notify_one();
                         sink.over().await;
                         if let Some(cancel) = sink.ended() {
                             told.end(ending, cancel).await;
@@ -257,8 +305,24 @@ impl Worker {
                 }
                 Some(After::IsLost) => worker.running.remove(&sink),
             }
-            worker.look.notify_one();
+            sink.lane.look();
         });
+    }
+
+    fn spec(&self, name: &str) -> Option<&'static TaskSpec> {
+        self.registry.get(name).or_else(|| builtin::get(name))
+    }
+
+    /// Cleans up after a built-in that has ended.
+    async fn clean(&self, scope: &current::Scope, id: TaskId) {
+        let Some(core) = scope.core() else { return };
+        let cleaned = async {
+            let record: TaskRecord = core.hub.record(id).await?;
+            builtin::clean(&core, &record).await
+        };
+        if let Err(error) = cleaned.await {
+            tracing::warn!(%error, %id, "what a built-in task leaves could not be cleaned up yet");
+        }
     }
 
     /// Gives back what was claimed and not begun. A worker that has crashed gives nothing back.
@@ -273,6 +337,11 @@ impl Worker {
         if let Err(error) = self.store.release(leases).await {
             tracing::warn!(%error, "tasks could not be given back; their leases will run out");
         }
+    }
+
+    /// The attempt at a task, if it is here.
+    pub(crate) fn attempt(&self, id: TaskId) -> Option<Arc<Sink>> {
+        self.running.get(id)
     }
 
     /// Somebody wants a task cancelled that may be running here.
@@ -292,6 +361,10 @@ impl Worker {
         // What is ready is for others to hear.
         self.interest.work();
         self.attempts.close();
+        // What they wait for may not run before another worker has it: they wait there.
+        for sink in self.running().iter().filter(|sink| sink.lane.built_in) {
+            sink.stop(Stop::Shutdown);
+        }
         if tokio::time::timeout(self.config.grace, self.attempts.wait()).await.is_err() {
             let rest = self.running();
             tracing::warn!(tasks = rest.len(), "the grace is over; unfinished tasks are given back");

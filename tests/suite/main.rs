@@ -4,6 +4,7 @@
 mod attempts;
 mod crash;
 mod forms;
+mod iters;
 mod life;
 mod property;
 mod seeds;

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use super::{Core, Qtasks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::TaskId;
+use crate::worker::Sink;
 
 /// An app, and the task whose body is being polled.
 #[derive(Debug, Clone)]
@@ -17,6 +18,11 @@ pub(crate) struct Scope {
 impl Scope {
     pub(crate) fn new(core: &Arc<Core>) -> Self {
         Scope { core: Arc::downgrade(core), task: None }
+    }
+
+    /// What the app is made of, while that is there.
+    pub(crate) fn core(&self) -> Option<Arc<Core>> {
+        self.core.upgrade()
     }
 
     /// The app, while somebody has it.
@@ -75,6 +81,24 @@ pub(crate) fn core() -> Result<(Arc<Core>, Option<TaskId>)> {
             "no app to add the task to: call `qtasks::init(url)` first, or name one by `.on(&app)`",
         )
     })
+}
+
+/// While it is held, the body that this thread polls, if any, lends its slot to others.
+#[derive(Default)]
+pub(crate) struct Lent(Option<Arc<Sink>>);
+
+/// The body that this thread polls begins to wait for other tasks, which may need its slot.
+pub(crate) fn lend() -> Lent {
+    let polled = POLLED.with(|p| p.borrow().as_ref().and_then(|s| Some((s.core.upgrade()?, s.task?))));
+    let attempt = polled.and_then(|(core, task)| core.attempt(task));
+    attempt.iter().for_each(|attempt| attempt.lend());
+    Lent(attempt)
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|attempt| attempt.take_back());
+    }
 }
 
 /// The task whose body this thread polls for an app.

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::task::TaskId;
 use crate::task::BUILT_IN;
+use crate::task::TaskId;
 use crate::task::ids::IdMap;
 
 /// What one process wants hints about: tasks that it watches, queues that its worker serves. Changed at any time.

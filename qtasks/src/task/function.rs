@@ -141,6 +141,22 @@ impl<F: TaskFn<Yield = Never, Final = ()>> Codec<F> {
 }
 
 impl<F: TaskFn> Codec<F> {
+    /// Reads what a completed task returned: of a generator the list of its values.
+    pub(crate) fn returning(&self, raw: &[u8]) -> Result<F::Returning, serde_json::Error> {
+        match &self.shape {
+            // By its name alone a plain task looks like a generator: what it returned is all its values.
+            Shape::Generating { collect, .. } if F::NAME.is_empty() && !raw.starts_with(b"[") => {
+                (self.yields.read)(raw).map(|value| collect(vec![value]))
+            }
+            Shape::Generating { collect, .. } => {
+                let all: Vec<&serde_json::value::RawValue> = serde_json::from_slice(raw)?;
+                let all = all.into_iter().map(|raw| (self.yields.read)(raw.get().as_bytes()));
+                Ok(collect(all.collect::<Result<_, _>>()?))
+            }
+            Shape::Plain { value, .. } => (value.read)(raw),
+        }
+    }
+
     /// Reads what a completed task returned from its effective yields and its final value.
     pub(crate) fn read<'a>(
         &self,

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use tokio::time::Sleep;
 
 use super::{Cursor, Hub, Part};
+use crate::app::current::{Lent, lend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventBatch, EventCode, EventRef, is_void};
 use crate::task::{Generates, Rewind, TaskId, Value};
@@ -101,6 +102,8 @@ pub struct Values<F: Generates> {
     after_seq: u64,
     idle: Option<Idle>,
     runtime: tokio::runtime::Handle,
+    /// Held while a body waits for a value.
+    lent: Option<Lent>,
     over: bool,
 }
 
@@ -126,6 +129,7 @@ impl<F: Generates> Values<F> {
             after_seq,
             idle: None,
             runtime: hub.runtime.clone(),
+            lent: None,
             over: false,
         }
     }
@@ -230,14 +234,21 @@ impl<F: Generates> Stream for Values<F> {
             return Poll::Ready(None);
         }
         if let Poll::Ready(item) = me.poll_value(cx) {
+            me.lent = None;
             if let Some(idle) = &mut me.idle {
                 idle.sleep = None;
             }
             return Poll::Ready(item);
         }
         match me.poll_idle(cx) {
-            Poll::Ready(error) => me.end(error),
-            Poll::Pending => Poll::Pending,
+            Poll::Ready(error) => {
+                me.lent = None;
+                me.end(error)
+            }
+            Poll::Pending => {
+                me.lent.get_or_insert_with(lend);
+                Poll::Pending
+            }
         }
     }
 }

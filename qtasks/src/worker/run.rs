@@ -461,7 +461,7 @@ async fn next_turn(turn: u32, place: &Place) -> u32 {
 }
 
 /// What a panic said.
-fn panicked(payload: &(dyn Any + Send)) -> TaskFailure {
+pub(crate) fn panicked(payload: &(dyn Any + Send)) -> TaskFailure {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
     TaskFailure::new(FailureKind::Panic, text.unwrap_or_else(|| "a panic without a message".to_owned()))

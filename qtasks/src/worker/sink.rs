@@ -14,6 +14,7 @@ use futures::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use super::appender::Appender;
+use super::lane::Lane;
 use crate::context::Attempt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{DraftBuilder, named_hash};
@@ -70,6 +71,8 @@ pub(crate) enum Ready {
 
 pub(crate) struct Sink {
     pub(crate) lease: Lease,
+    /// Whose slots it takes one of.
+    pub(crate) lane: Arc<Lane>,
     appender: Arc<Appender>,
     state: Mutex<State>,
     limits: Limits,
@@ -89,6 +92,8 @@ struct State {
     checkpoint: Option<Json>,
     /// Kept with what is in the draft.
     checkpointed: Option<Json>,
+    /// Tasks that go with the next yield.
+    removing: Vec<TaskId>,
     /// Tasks that go with what is in the draft.
     removes: Vec<TaskId>,
     in_flight: Option<InFlight>,
@@ -115,6 +120,17 @@ struct State {
     /// When the last renewal that succeeded was sent.
     renewed: Instant,
     lease: Duration,
+    slot: Slot,
+}
+
+/// The slot of a worker that an attempt takes.
+#[derive(Clone, Copy)]
+enum Slot {
+    Taken,
+    /// The body waits for other tasks, in so many places; they may have it meanwhile.
+    Lent(u32),
+    /// The body is over.
+    Over,
 }
 
 struct InFlight {
@@ -130,6 +146,7 @@ impl Sink {
         lease: Duration,
         limits: Limits,
         appender: Arc<Appender>,
+        lane: Arc<Lane>,
         runtime: tokio::runtime::Handle,
     ) -> Arc<Self> {
         let record = &task.record;
@@ -138,6 +155,7 @@ impl Sink {
             outcome: Outcome::Running,
             checkpoint: None,
             checkpointed: None,
+            removing: Vec::new(),
             removes: Vec::new(),
             in_flight: None,
             queued: false,
@@ -154,10 +172,12 @@ impl Sink {
             ended: None,
             renewed: claimed,
             lease,
+            slot: Slot::Taken,
         };
         let lease = Lease { id: record.id, epoch: record.epoch };
         Arc::new_cyclic(|me| Sink {
             lease,
+            lane,
             appender,
             state: Mutex::new(state),
             limits,
@@ -238,6 +258,10 @@ impl Sink {
         state.accepted += 1;
         if let Some(checkpoint) = state.checkpoint.take() {
             state.checkpointed = Some(checkpoint);
+        }
+        if !state.removing.is_empty() {
+            let removing = std::mem::take(&mut state.removing);
+            state.removes.extend(removing);
         }
         Ok(self.accepted_one(state))
     }
@@ -442,6 +466,42 @@ impl Sink {
         self.until(stored).await
     }
 
+    // ---- the slot
+
+    /// The body waits for another task, which may have its slot.
+    pub(crate) fn lend(&self) {
+        let mut state = self.state();
+        state.slot = match state.slot {
+            Slot::Taken => {
+                self.lane.leave();
+                Slot::Lent(1)
+            }
+            Slot::Lent(n) => Slot::Lent(n + 1),
+            Slot::Over => Slot::Over,
+        };
+    }
+
+    /// It waits no longer.
+    pub(crate) fn take_back(&self) {
+        let mut state = self.state();
+        state.slot = match state.slot {
+            Slot::Lent(1) => {
+                self.lane.enter();
+                Slot::Taken
+            }
+            Slot::Lent(n) => Slot::Lent(n - 1),
+            other => other,
+        };
+    }
+
+    /// The body is over, and takes no slot any more.
+    pub(crate) fn leave_slot(&self) {
+        let mut state = self.state();
+        if let Slot::Taken = std::mem::replace(&mut state.slot, Slot::Over) {
+            self.lane.leave();
+        }
+    }
+
     // ---- the lease
 
     /// A renewal that was sent at `sent` succeeded.
@@ -533,6 +593,10 @@ impl Attempt for Sink {
         }
         state.checkpoint = Some(data);
         Ok(())
+    }
+
+    fn removes(&self, id: TaskId) {
+        self.state().removing.push(id);
     }
 
     fn flushed(&self) -> BoxFuture<'static, Result<()>> {
