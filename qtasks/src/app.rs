@@ -426,6 +426,7 @@ pub(crate) fn new_task(
         expires: options.expires,
         held: options.held,
         unique: options.unique,
+        replace: false,
         idempotency_key: options.idempotency_key,
         retry_of: None,
         parent,

@@ -6,6 +6,7 @@ pub mod json;
 pub mod task;
 
 pub mod event;
+mod rate;
 pub mod retry;
 
 pub mod generator;
@@ -39,6 +40,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
 pub use handle::{Ended, TaskHandle, WaitError};
 pub use json::Json;
+pub use rate::Rate;
 pub use retry::RetryPolicy;
 pub use store::Store;
 pub use task::{

@@ -179,7 +179,7 @@ impl Worker {
         let offers = Arc::clone(&self.offers.lock().unwrap_or_else(PoisonError::into_inner).all);
         let token = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), max);
         let lease = self.config.times.lease;
-        let claim = Claim { worker: self.name.to_string(), token, offers, max, lease };
+        let claim = Claim { worker: self.name.to_string(), token, offers, max, lease, limits: Arc::default() };
         let mut wait = Duration::from_millis(10);
         loop {
             let sent = Instant::now();

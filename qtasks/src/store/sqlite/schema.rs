@@ -18,7 +18,7 @@ const APPLICATION_ID: i32 = 0x7174_736b;
 const VERSION_MIN: i32 = 3_051_003;
 
 /// Each takes the schema one version further.
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
 
 /// `task` holds what every append touches; what is large or rare is elsewhere. A log row is one append: the heads of
 /// its events and their data apart, so that hashes are read without the values.
@@ -122,6 +122,13 @@ CREATE TABLE doc (key TEXT PRIMARY KEY, version INTEGER NOT NULL, bytes BLOB NOT
 CREATE INDEX doc_expires ON doc (expires) WHERE expires IS NOT NULL;
 -- What the latest transactions did, for the other processes.
 CREATE TABLE hint (k INTEGER PRIMARY KEY, writer INTEGER NOT NULL, hints TEXT NOT NULL) STRICT;
+";
+
+/// `replaced`: which new task took the place of which last.
+const V2: &str = "
+CREATE TABLE replaced (n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
+-- Limits count by name.
+CREATE INDEX pair_name ON pair (name);
 ";
 
 /// How long a connection that reads waits for one that has all for itself; one that writes waits for as long as it takes.
