@@ -4,6 +4,7 @@
 
 mod appender;
 pub(crate) mod keeper;
+mod limits;
 mod replay;
 mod run;
 mod running;
@@ -24,8 +25,8 @@ use crate::context::States;
 use crate::error::Result;
 use crate::registry::Registry;
 use crate::signals::{Receivers, SignalTask, Told};
-use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Offer, Store};
-use crate::task::TaskId;
+use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Limit, Offer, Store};
+use crate::task::{TaskId, TaskRecord};
 use appender::{Appender, Job};
 use run::After;
 use running::Running;
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
 struct Offers {
     queues: BTreeSet<String>,
     all: Arc<[Offer]>,
+    limits: Arc<[Limit]>,
 }
 
 impl Worker {
@@ -122,6 +124,7 @@ impl Worker {
         let pair =
             |queue: &String, name: &str| Offer { queue: queue.clone(), name: name.to_owned(), allowance: u32::MAX };
         offers.all = offers.queues.iter().flat_map(|q| names.iter().map(|n| pair(q, n))).collect();
+        offers.limits = limits::of(&self.registry, &self.config, &offers.queues);
         self.interest.serve(offers.all.iter().map(|o| (o.queue.clone(), o.name.clone())));
         drop(offers);
         self.look.notify_one();
@@ -176,10 +179,13 @@ impl Worker {
 
     /// Claims, again with the same token until the store answers. `None` if told to stop.
     async fn claim(&self, max: usize) -> Option<(crate::store::Claimed, Instant)> {
-        let offers = Arc::clone(&self.offers.lock().unwrap_or_else(PoisonError::into_inner).all);
+        let (offers, limits) = {
+            let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&offers.all), Arc::clone(&offers.limits))
+        };
         let token = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), max);
         let lease = self.config.times.lease;
-        let claim = Claim { worker: self.name.to_string(), token, offers, max, lease, limits: Arc::default() };
+        let claim = Claim { worker: self.name.to_string(), token, offers, max, lease, limits };
         let mut wait = Duration::from_millis(10);
         loop {
             let sent = Instant::now();
@@ -194,6 +200,12 @@ impl Worker {
             }
             wait = (wait * 2).min(self.config.times.scan);
         }
+    }
+
+    /// Whether others may wait for the end of the task, by a limit of how many run at once.
+    fn is_awaited(&self, record: &TaskRecord) -> bool {
+        let limits = &self.offers.lock().unwrap_or_else(PoisonError::into_inner).limits;
+        limits.iter().any(|l| l.concurrency.is_some() && l.on.covers(&record.queue, &record.name))
     }
 
     /// Runs a task that was claimed.
@@ -214,6 +226,7 @@ impl Worker {
             before.stop(Stop::Fenced);
         }
         self.taken.fetch_add(1, Ordering::SeqCst);
+        let awaited = self.is_awaited(&task.record);
         let scope = scope.within(task.record.id);
         let signals = self.signals.get(&task.record.name);
         let signals = signals
@@ -243,9 +256,14 @@ impl Worker {
                     // fills all their slots.
                     tokio::task::yield_now().await;
                     sink.write();
-                    if let Some(told) = signals {
+                    if awaited || signals.is_some() {
                         worker.look.notify_one();
                         sink.over().await;
+                    }
+                    if let Some(told) = signals {
+                        if awaited {
+                            worker.look.notify_one();
+                        }
                         if let Some(cancel) = sink.ended() {
                             told.end(ending, cancel).await;
                         }

@@ -5,6 +5,7 @@ mod attempts;
 mod crash;
 mod forms;
 mod life;
+mod limits;
 mod property;
 mod seeds;
 mod signals;
