@@ -193,6 +193,7 @@ macro_rules! store_conformance {
             a_repeated_claim_starts_nothing_more,
             limits_are_those_of_the_claim,
             many_claimers_share_a_limit,
+            what_has_no_room_wakes_nobody,
             a_paused_queue_is_left_alone,
             a_pause_is_told_to_everyone,
         );

@@ -232,6 +232,22 @@ cases! {
         assert_eq!((of("a"), of("b")), (3, 4));
     }
 
+    /// A claim that leaves tasks wakes another worker for them if they may start, and only then.
+    what_has_no_room_wakes_nobody(store, _) {
+        let interest = Arc::new(Interest::default());
+        interest.serve([("default".to_owned(), "a".to_owned())]);
+        let mut hints = store.watch(Arc::clone(&interest)).await.unwrap();
+        add_many(&*store, 4, new("a")).await;
+        for (max, hint) in [(1, Hint::Look), (3, Hint::Ready { queue: "default".into(), name: "a".into() })] {
+            interest.rest();
+            assert_eq!(store.claim(limited(1, [name("a", Some(max), None)])).await.unwrap().tasks.len(), 1);
+            interest.work();
+            store.doc_put(pause("io", None)).await.unwrap().unwrap();
+            let first = tokio::time::timeout(LEASE, hints.next()).await.expect("a hint").expect("hints go on");
+            assert_eq!(first, hint, "with room for {max}");
+        }
+    }
+
     /// What is running goes on; nothing of it starts before it is resumed, or the document is over.
     a_paused_queue_is_left_alone(store, clock) {
         add_many(&*store, 2, in_queue("io", "a")).await;
