@@ -147,6 +147,11 @@ cases! {
         add_last(&*store, task(None)).await;
         clock.advance(LEASE);
         assert_eq!(store.sweep(SWEEP).await.unwrap().expired, 0);
+        // And nothing of the time before is in the way of others.
+        let other = add(&*store, NewTask { expires: Some(LEASE), ..new("b") }).await;
+        clock.advance(LEASE);
+        assert_eq!(store.sweep(Sweep { max: 1, ..SWEEP }).await.unwrap().expired, 1);
+        assert_eq!(record(&*store, other).await.status, Status::Cancelled);
         add_last(&*store, task(Some(LEASE))).await;
         clock.advance(LEASE);
         assert_eq!(store.sweep(SWEEP).await.unwrap().expired, 1);
