@@ -263,6 +263,25 @@ fn version(db: &Connection, path: &Path) -> Result<usize> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_file_of_an_earlier_schema_is_brought_on() {
+        let path = std::env::temp_dir().join(format!("qtasks-schema-{}.db", uuid::Uuid::now_v7()));
+        let earlier = Connection::open(&path).unwrap();
+        earlier.execute_batch(V1).unwrap();
+        earlier.execute("INSERT INTO pair (queue, name) VALUES ('q', 'a')", []).unwrap();
+        earlier.pragma_update(None, "user_version", 1).unwrap();
+        earlier.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        drop(earlier);
+        for _ in 0..2 {
+            let db = prepare(&path, Durability::Fast).unwrap();
+            assert_eq!(version(&db, &path).unwrap(), MIGRATIONS.len());
+            let kept: i64 = db.query_row("SELECT count(*) FROM pair", [], |row| row.get(0)).unwrap();
+            let new: i64 = db.query_row("SELECT count(*) FROM replaced", [], |row| row.get(0)).unwrap();
+            assert_eq!((kept, new), (1, 0));
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
     /// What the README says of power cuts hangs on this one setting.
     #[test]
     fn a_writer_waits_for_the_disk_as_its_durability_says() {
