@@ -9,8 +9,8 @@ use crate::store::limits::PAUSES;
 use crate::task::check_name;
 
 impl Qtasks {
-    /// Pauses a queue: once this has returned, no worker of the store starts a task of it. What is running goes on,
-    /// tasks can be added, and those that are due wait, until [`resume`](Self::resume).
+    /// Pauses a queue: once this has returned, no worker of the store is given a task of it. What they were given
+    /// before goes on, tasks can be added, and those that are due wait, until [`resume`](Self::resume).
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) for what is no name of a queue,
