@@ -14,6 +14,8 @@ use syn::{
 use crate::errors::Errors;
 use crate::types::result_parts;
 
+pub(crate) mod limit;
+
 /// What `#[task(…)]` says.
 #[derive(Default)]
 pub(crate) struct Args {
@@ -25,6 +27,8 @@ pub(crate) struct Args {
     pub(crate) priority: Option<Expr>,
     pub(crate) retry: Option<Expr>,
     pub(crate) time_limit: Option<TimeLimit>,
+    pub(crate) concurrency: Option<Expr>,
+    pub(crate) limit: Option<limit::Limit>,
     pub(crate) tags: Vec<Expr>,
     pub(crate) on_retry: Option<Keyed<OnRetry>>,
     pub(crate) yields_max: Option<Keyed<Expr>>,
@@ -78,6 +82,8 @@ const KNOWN: &[&str] = &[
     "priority",
     "retry",
     "time_limit",
+    "concurrency",
+    "limit",
     "tags",
     "on_retry",
     "yields_max",
@@ -116,6 +122,9 @@ pub(crate) fn signal_type(signal: &Ident) -> Ident {
 /// What others call it, where that is more than a slip of the finger away.
 const OTHER_WORDS: &[(&str, &str)] = &[
     ("timeout", "time_limit"),
+    ("rate_limit", "limit"),
+    ("rate", "limit"),
+    ("max_concurrency", "concurrency"),
     ("retries", "retry"),
     ("max_retries", "retry"),
     ("handler", "generate_handler"),
@@ -126,7 +135,10 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 ];
 
 /// Not in this version.
-const LATER: &[&str] = &["middleware", "cron", "concurrency", "rate_limit", "debounce"];
+const LATER: &[&str] = &["middleware", "cron"];
+
+/// What is set of each task, not of all of a function.
+const WHEN_ADDED: &[&str] = &["debounce", "unique", "idempotency_key", "delay", "at", "expires", "held"];
 
 impl Args {
     /// Reads what it can; notes the rest in `errors`.
@@ -168,6 +180,8 @@ impl Args {
             "priority" => self.priority = Some(value(&key, "0", input)?),
             "retry" => self.retry = Some(retry(&key, input)?),
             "time_limit" => self.time_limit = Some(time_limit(&key, input)?),
+            "concurrency" => self.concurrency = Some(limit::concurrency(value(&key, "4", input)?)?),
+            "limit" => self.limit = Some(limit::limit(value(&key, "\"10/s\"", input)?)?),
             "tags" => self.tags = tags(&key, input)?,
             "on_retry" => self.on_retry = Some(Keyed { value: on_retry(&key, input)?, key }),
             _ if name != "on_retry" && SIGNALS.iter().any(|(signal, _)| name == *signal) => {
@@ -225,6 +239,9 @@ fn is_argument(input: ParseStream<'_>) -> bool {
 fn unknown(name: &str) -> String {
     if LATER.contains(&name) {
         return format!("`{name}` comes with a later version of qtasks");
+    }
+    if WHEN_ADDED.contains(&name) {
+        return format!("`{name}` is set where a task is added: `add_task(…).{name}(…)`");
     }
     let meant = OTHER_WORDS.iter().find(|(other, _)| *other == name).map(|(_, known)| *known);
     let meant = meant.or_else(|| nearest(name, KNOWN.iter().copied()));
@@ -433,7 +450,7 @@ mod tests {
     #[test]
     fn every_argument_is_read() {
         let all = "name = \"a.b\", description = \"x\", yield = Vec<(u8, u8)>, generate_handler = a::b::<u8, u8> -> c, \
-                   queue = Q, priority = -5, retry = 3, time_limit = \"1h 30min\", tags(\"a\", B), on_retry = \"restart\", \
+                   queue = Q, priority = -5, retry = 3, time_limit = \"1h 30min\", concurrency = 4, limit = \"10/s\", tags(\"a\", B), on_retry = \"restart\", \
                    yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, echo, stream = false, \
                    iterator, crate = crate::q,";
         assert_eq!(problems(all), Vec::<String>::new());

@@ -140,6 +140,8 @@ use model::Model;
 /// | `priority = n` | an `i16`: lower numbers first | 0 |
 /// | `retry = n`, `retry = policy` | how failed attempts are retried: a number, or a constant `RetryPolicy` | not |
 /// | `time_limit = "30s"`, `time_limit = duration` | the longest an attempt may take: as text (`1h 30min`), or a constant `Duration` | none |
+/// | `concurrency = n` | how many of its tasks run at once, whichever workers run them | any number |
+/// | `limit = "10/s"`, `limit = rate` | how many attempts at its tasks start in how long, whichever workers run them: as text (`100/m`, `5/10s`, `100/m, burst 20`), or a constant `Rate` | any number |
 /// | `tags("a", "b")`, `tags = ["a", "b"]` | tags of each of its tasks | none |
 /// | `on_retry = replay`, `on_retry = restart` | how a second attempt goes on: see below | `replay` |
 /// | `yields_max = n` | the most values that may hold at once | the app's |

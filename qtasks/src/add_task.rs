@@ -61,11 +61,30 @@ pub(crate) struct Options {
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) unique: Option<String>,
+    pub(crate) debounce: Option<(String, Duration)>,
+    pub(crate) replace: bool,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) expires: Option<Duration>,
     pub(crate) held: bool,
     pub(crate) retention: Option<Duration>,
+}
+
+impl Options {
+    /// A debounce as the store knows it.
+    fn debounced(mut self) -> Result<Self> {
+        let Some((key, wait)) = self.debounce.take() else { return Ok(self) };
+        let clash = [
+            (self.unique.is_some(), "unique", "it has its own key"),
+            (self.due.is_some(), "delay` or `at", "it says itself when the task is due"),
+            (self.idempotency_key.is_some(), "idempotency_key", "it replaces arguments, which that would keep"),
+        ];
+        if let Some((_, setter, why)) = clash.iter().find(|(set, ..)| *set) {
+            return Err(Error::invalid(format!("`.debounce(…)` does not go with `{setter}`: {why}")));
+        }
+        (self.unique, self.replace, self.due) = (Some(key), true, Some(Due::In(wait)));
+        Ok(self)
+    }
 }
 
 impl<F: TaskFn, W> fmt::Debug for AddTask<F, W> {
@@ -165,6 +184,29 @@ impl<F: TaskFn, W> AddTask<F, W> {
         self
     }
 
+    /// Runs it after so long, unless another is added under the same key before: of several that follow each other
+    /// sooner than that, only the last is run.
+    ///
+    /// If a task of this name and key waits and was never started, it gets the arguments of this one, is due after
+    /// `wait` from now, by the store's clock, and is answered; all else of it stays. One that was started keeps what
+    /// it has, and a new one is added.
+    ///
+    /// ```no_run
+    /// # use qtasks::prelude::*;
+    /// # use std::time::Duration;
+    /// # #[task]
+    /// # async fn reindex(page: String, text: String) {}
+    /// # async fn saved(page: String, text: String) -> qtasks::Result<()> {
+    /// let key = format!("page:{page}");
+    /// reindex::add_task(page, text).debounce(key, Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn debounce(mut self, key: impl Into<String>, wait: Duration) -> Self {
+        self.options.debounce = Some((key.into(), wait));
+        self
+    }
+
     /// If a task was ever added with this key, that one is answered: repeating a call that may have got through adds
     /// nothing. With other arguments it is a [`Conflict`](ErrorKind::Conflict).
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
@@ -251,7 +293,7 @@ impl Plain {
     /// Without its arguments, which are made for each.
     pub(crate) async fn template(self, core: &Core, parent: Option<TaskId>) -> Result<Template> {
         let Plain { spec, name, options, unchecked, .. } = self;
-        let args = Json::null();
+        let (args, options) = (Json::null(), options.debounced()?);
         let known = match &name {
             Some(name) => core.registry.get(name),
             None => Some(spec),
@@ -283,6 +325,7 @@ impl Plain {
                 late(core).await?
             }
         };
+        let options = options.debounced()?;
         let Some(name) = name else {
             unsupported(spec)?;
             let name = core.registry.name_of(spec).to_owned();

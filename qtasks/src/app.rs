@@ -1,5 +1,6 @@
 //! [`Qtasks`]: an app, which is a store, the task functions that it knows, and most often a worker.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -12,6 +13,7 @@ use crate::context::States;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
 use crate::json::Json;
+use crate::rate::Rate;
 use crate::registry::{Published, Registry};
 use crate::signals;
 use crate::store::{self, Added, Due, List, Listed, NewTask, Stats, Store};
@@ -21,6 +23,7 @@ use crate::worker::{Sink, Worker, keeper};
 
 mod builder;
 pub(crate) mod current;
+mod pauses;
 
 pub use builder::Builder;
 
@@ -32,6 +35,8 @@ const ADD_BATCH: usize = 1000;
 pub(crate) struct Config {
     pub(crate) concurrency: usize,
     pub(crate) queues: Option<Vec<String>>,
+    /// By queue: how many at once, and in how long.
+    pub(crate) queue_limits: BTreeMap<String, (Option<u32>, Option<Rate>)>,
     pub(crate) worker: String,
     pub(crate) times: keeper::Times,
     pub(crate) grace: Duration,
@@ -49,6 +54,7 @@ impl Default for Config {
         Config {
             concurrency: 32,
             queues: None,
+            queue_limits: BTreeMap::new(),
             worker: worker_name(),
             times: keeper::Times {
                 lease: Duration::from_secs(10),
@@ -440,6 +446,7 @@ pub(crate) fn new_task(
         expires: options.expires,
         held: options.held,
         unique: options.unique,
+        replace: options.replace,
         idempotency_key: options.idempotency_key,
         retry_of: None,
         parent,

@@ -94,12 +94,12 @@ fn gathered<P: DeserializeOwned>(
 ) -> Result<BoxRun, TaskFailure> {
     let plan = serde_json::from_slice(args)
         .map_err(|e| TaskFailure::new(FailureKind::Codec, format!("arguments of another version of qtasks: {e}")))?;
-    let (core, _) = current::core().map_err(failed)?;
+    let (core, _) = current::core().map_err(|e| failed(&e))?;
     Ok(Box::pin(Gathering { steps: run(core, ctx.clone(), plan), ctx: ctx.clone() }))
 }
 
-fn failed(error: Error) -> TaskFailure {
-    TaskFailure::of(FailureKind::Error, &error)
+fn failed(error: &Error) -> TaskFailure {
+    TaskFailure::of(FailureKind::Error, error)
 }
 
 struct Gathering {
@@ -150,7 +150,7 @@ async fn answered<'a, T>(call: impl Fn() -> Answer<'a, T>) -> Result<T, TaskFail
                 tracing::warn!(%error, "the store did not answer a built-in task; trying again in {REPEAT:?}");
                 tokio::time::sleep(REPEAT).await;
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(&error)),
         }
     }
 }
@@ -163,7 +163,7 @@ async fn outcome(core: &Core, index: u64, record: TaskRecord, generating: bool) 
             match core.hub.yields(record.id).await {
                 Ok(yields) => break yields,
                 Err(error) if error.kind() == ErrorKind::Unavailable => tokio::time::sleep(REPEAT).await,
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(failed(&error)),
             }
         };
         values = Some(yields.list());

@@ -261,7 +261,7 @@ impl<F: TaskFn> Iter<F> {
             return Ok(Some(inline.results::<F>()));
         }
         let items = results::items(&ran.core, ran.id, wait).await?;
-        Ok(items.map(|items| items.into_iter().map(results::read::<F>).collect()))
+        Ok(items.map(|items| items.iter().map(results::read::<F>).collect()))
     }
 
     /// The items as they were stored, waiting as [`result`](Self::result) does. Items that ran in place were not.
@@ -291,7 +291,10 @@ impl<F: TaskFn> Iter<F> {
         for (name, value) in &self.with {
             with.push((name.clone(), value.as_ref().map_err(Error::again)?.clone()));
         }
-        let appended = self.appended.iter().map(|a| a.as_ref().map(Json::clone).map_err(Error::again));
+        let appended = self.appended.iter().map(|a| match a {
+            Ok(args) => Ok(args.clone()),
+            Err(error) => Err(error.again()),
+        });
         Ok(Source { appended: appended.collect(), lazy, with, read: 0 })
     }
 
@@ -389,7 +392,7 @@ impl Qtasks {
         wait: Duration,
     ) -> Result<Option<Vec<Result<T>>>> {
         let items = results::items(self.core(), id, wait).await?;
-        Ok(items.map(|items| items.into_iter().map(results::read_as).collect()))
+        Ok(items.map(|items| items.iter().map(results::read_as).collect()))
     }
 
     /// The items of an [`Iter`] or a [pipe](AddTask::pipe) that any process has run, as they were stored, waiting as

@@ -6,6 +6,7 @@ pub mod json;
 pub mod task;
 
 pub mod event;
+mod rate;
 pub mod retry;
 
 pub mod generator;
@@ -46,6 +47,7 @@ pub use group::Group;
 pub use handle::{Ended, TaskHandle, WaitError};
 pub use iter::{Iter, Iterated, Piped};
 pub use json::Json;
+pub use rate::Rate;
 pub use retry::RetryPolicy;
 pub use store::Store;
 pub use task::{

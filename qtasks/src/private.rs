@@ -11,6 +11,7 @@ pub use crate::erased::{
 };
 pub use crate::generator::{Co, Gen, IterGen, TryGen, TryIterGen, generator};
 pub use crate::iter::{Iter, iter};
+pub use crate::rate::Rate;
 pub use crate::registry::Registration;
 pub use crate::retry::RetryPolicy;
 pub use crate::signals::{Declared, Registered, hear, hear_value};
@@ -34,4 +35,10 @@ pub const fn checked_name(name: &'static str) -> &'static str {
         i += 1;
     }
     name
+}
+
+/// Refuses, at compile time, a concurrency that lets nothing run: for numbers that are no literals.
+pub const fn checked_concurrency(tasks: u32) -> u32 {
+    assert!(tasks > 0, "a concurrency of 0 would run nothing");
+    tasks
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Draft, EventBatch};
 use crate::json::Json;
+use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::task::{Rewind, Status, TaskId, TaskRecord};
 
@@ -24,6 +25,7 @@ use crate::task::{Rewind, Status, TaskId, TaskRecord};
 pub mod conformance;
 mod interest;
 mod life;
+pub(crate) mod limits;
 mod listeners;
 pub mod memory;
 #[cfg(feature = "sqlite")]
@@ -52,6 +54,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// unfinished task of that name and key, if there is one. A key is the task's as long as its row is there. Each new
     /// task gets a number *n* in the order of adding.
     ///
+    /// With [`replace`](NewTask::replace), a task of that name and unique key that was never started is answered with
+    /// the new one's arguments, due time and time to start in place of its own, held if it was; all else of it stays.
+    /// One that was started loses the key to the new one. A repeat of the last that replaced changes nothing and
+    /// answers the same task, whatever became of it.
+    ///
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) if an idempotency key was used with other arguments or another name.
     fn add(&self, batch: Vec<NewTask>) -> Answer<'_, Vec<Added>>;
@@ -62,6 +69,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Epoch and attempt of each grow, and its lease runs for `lease` from now. The cost grows with the offers and
     /// the answer, not with what else is queued. Never waits. A pair that is offered twice counts once. Idempotent by
     /// `token`: the same again answers those of its tasks that the worker still holds, and their leases run from then.
+    ///
+    /// Of what is under a limit of the claim no more is given than the limit leaves, counted in the same step:
+    /// `concurrency` by what is running, whoever runs it, under its name in all queues or in its queue under all
+    /// names; `rate` by what any claim with a rate for that name or queue gave. A repeated token counts once. No
+    /// limit delays what is not under it, nor does it make a claim dearer by what it keeps waiting. Tasks of a queue
+    /// for which there is a document `pause/{queue}` are left alone: once that was put, none is given to anyone.
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed>;
 
     /// Sets right what time has changed, at most `max` tasks of each sort: leases that ran out (a `retry` event of
@@ -140,7 +153,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Stores a document if its version is `if_version`: `None` for any, 0 for one that is not there. It expires by
     /// itself after `expires`, if given, and one put after that begins again with version 1. Answers the new version,
-    /// or `None` if the version was another.
+    /// or `None` if the version was another. One below `pause/` gives everyone [`Hint::Look`].
     fn doc_put(&self, put: DocPut) -> Answer<'_, Option<u64>>;
 
     /// The documents whose keys begin with a prefix, in the order of their keys.
@@ -180,6 +193,8 @@ pub struct NewTask {
     pub held: bool,
     /// At most one unfinished task of a name has this key.
     pub unique: Option<String>,
+    /// Takes the place of the task that has the unique key, if that was never started.
+    pub replace: bool,
     /// At most one task ever has this key.
     pub idempotency_key: Option<String>,
     /// The ended task that this one does again.
@@ -227,6 +242,28 @@ pub struct Claim {
     pub max: usize,
     /// How long they are its own without an [`extend`](Store::extend).
     pub lease: Duration,
+    /// At most one for each name and each queue; of others nothing is looked at.
+    pub limits: Arc<[Limit]>,
+}
+
+/// How many tasks of a name, or of a queue, may run at once and start in how long: see [`Store::claim`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// The tasks that it is about.
+    pub on: LimitOn,
+    /// At most so many are running at once.
+    pub concurrency: Option<u32>,
+    /// How many may start in how long.
+    pub rate: Option<Rate>,
+}
+
+/// The tasks that a [`Limit`] is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LimitOn {
+    /// Those of this name, in all queues.
+    Name(String),
+    /// Those in this queue, of all names but those of built-in tasks (`qtasks.…`), which take no slot.
+    Queue(String),
 }
 
 /// A pair of queue and name that a worker serves.
@@ -245,7 +282,8 @@ pub struct Offer {
 pub struct Claimed {
     /// The tasks, most urgent first.
     pub tasks: Vec<ClaimedTask>,
-    /// How long until the next delayed task is due, if there is one.
+    /// How long until the next delayed task is due, or a rate lets the next ready task of the offers start, whichever
+    /// is sooner, if either is to be.
     pub next_due: Option<Duration>,
 }
 

@@ -140,7 +140,8 @@ impl Status {
         match self {
             Held => matches!(next, Delayed | Queued | Cancelled),
             Delayed => matches!(next, Queued | Cancelled),
-            Queued => matches!(next, Running | Cancelled),
+            // Delayed by a debounce.
+            Queued => matches!(next, Running | Delayed | Cancelled),
             Running => matches!(next, Queued | Delayed | Completed | Failed | Cancelled),
             Completed | Failed | Cancelled => false,
         }

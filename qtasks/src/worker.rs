@@ -5,6 +5,7 @@
 mod appender;
 pub(crate) mod keeper;
 pub(crate) mod lane;
+mod limits;
 mod replay;
 pub(crate) mod run;
 mod running;
@@ -25,7 +26,7 @@ use crate::context::States;
 use crate::error::Result;
 use crate::registry::Registry;
 use crate::signals::{Receivers, SignalTask, Told};
-use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Offer, Store};
+use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Limit, Offer, Store};
 use crate::task::{BUILT_IN, TaskId, TaskRecord, TaskSpec};
 use appender::{Appender, Job};
 use lane::Lane;
@@ -67,6 +68,7 @@ struct Offers {
     queues: BTreeSet<String>,
     all: Arc<[Offer]>,
     built_in: Arc<[Offer]>,
+    limits: Arc<[Limit]>,
 }
 
 /// So many built-ins a worker takes care of at once.
@@ -136,6 +138,7 @@ impl Worker {
             |queue: &String, name: &str| Offer { queue: queue.clone(), name: name.to_owned(), allowance: u32::MAX };
         offers.all = offers.queues.iter().flat_map(|q| names.iter().map(|n| pair(q, n))).collect();
         offers.built_in = offers.queues.iter().flat_map(|q| builtin::NAMES.iter().map(|n| pair(q, n))).collect();
+        offers.limits = limits::of(&self.registry, &self.config, &offers.queues);
         let served = offers.all.iter().chain(&*offers.built_in);
         self.interest.serve(served.map(|o| (o.queue.clone(), o.name.clone())));
         drop(offers);
@@ -216,13 +219,16 @@ impl Worker {
 
     /// Claims, again with the same token until the store answers. `None` if told to stop.
     async fn claim(&self, lane: &Lane, max: usize) -> Option<(crate::store::Claimed, Instant)> {
-        let offers = {
+        let (offers, limits) = {
             let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(if lane.built_in { &offers.built_in } else { &offers.all })
+            match lane.built_in {
+                true => (Arc::clone(&offers.built_in), Arc::default()),
+                false => (Arc::clone(&offers.all), Arc::clone(&offers.limits)),
+            }
         };
         let token = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), max);
         let lease = self.config.times.lease;
-        let claim = Claim { worker: lane.name.clone(), token, offers, max, lease };
+        let claim = Claim { worker: lane.name.clone(), token, offers, max, lease, limits };
         let mut wait = Duration::from_millis(10);
         loop {
             let sent = Instant::now();
@@ -237,6 +243,12 @@ impl Worker {
             }
             wait = (wait * 2).min(self.config.times.scan);
         }
+    }
+
+    /// Whether others may wait for the end of the task, by a limit of how many run at once.
+    fn is_awaited(&self, record: &TaskRecord) -> bool {
+        let limits = &self.offers.lock().unwrap_or_else(PoisonError::into_inner).limits;
+        limits.iter().any(|l| l.concurrency.is_some() && l.on.covers(&record.queue, &record.name))
     }
 
     /// Runs a task that was claimed.
@@ -259,6 +271,7 @@ impl Worker {
         }
         sink.lane.enter();
         let built_in = sink.lane.built_in.then(|| (scope.clone(), task.record.id));
+        let awaited = !sink.lane.built_in && self.is_awaited(&task.record);
         let scope = scope.within(task.record.id);
         let signals = self.signals.get(&task.record.name);
         let signals = signals
@@ -288,12 +301,16 @@ impl Worker {
                     // fills all their slots.
                     tokio::task::yield_now().await;
                     sink.write();
-                    if let Some((scope, id)) = built_in {
+                    if awaited || built_in.is_some() || signals.is_some() {
                         sink.over().await;
+                    }
+                    if let Some((scope, id)) = built_in {
                         worker.clean(&scope, id).await;
                     }
                     if let Some(told) = signals {
-                        sink.over().await;
+                        if awaited {
+                            sink.lane.look();
+                        }
                         if let Some(cancel) = sink.ended() {
                             told.end(ending, cancel).await;
                         }

@@ -6,6 +6,7 @@ mod crash;
 mod forms;
 mod iters;
 mod life;
+mod limits;
 mod property;
 mod seeds;
 mod signals;

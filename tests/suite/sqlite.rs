@@ -366,7 +366,8 @@ async fn a_panic_in_a_transaction_does_not_end_the_store() {
     // One more attempt does not fit, which is a panic where overflows are checked.
     Connection::open(&path).unwrap().execute("UPDATE task SET attempt = ?1", [u32::MAX]).unwrap();
     let offers = [Offer { queue: "default".into(), name: "plain".into(), allowance: 1 }];
-    let claim = Claim { worker: "w".into(), token: 1, offers: offers.into(), max: 1, lease: soon() };
+    let claim =
+        Claim { worker: "w".into(), token: 1, offers: offers.into(), max: 1, lease: soon(), limits: Arc::default() };
     let claimed = tokio::time::timeout(soon(), store.claim(claim)).await.expect("an answer");
     assert_eq!(claimed.is_err(), cfg!(debug_assertions), "{claimed:?}");
     let cancelled = tokio::time::timeout(Duration::from_secs(10), task.cancel("why".to_owned())).await;
@@ -435,7 +436,7 @@ async fn many_tasks_that_are_too_late_hold_nobody_up() {
     let offers = vec![Offer { queue: "default".into(), name: "plain".into(), allowance: u32::MAX }];
     let claim = |token| {
         let lease = Duration::from_secs(10);
-        Claim { worker: "w".into(), token, offers: offers.clone().into(), max: 1, lease }
+        Claim { worker: "w".into(), token, offers: offers.clone().into(), max: 1, lease, limits: Arc::default() }
     };
     for token in 0..20 {
         let claimed = app.store().claim(claim(token)).await.unwrap();

@@ -7,6 +7,7 @@ use syn::{Expr, Lit};
 
 use super::hidden;
 use super::run::start;
+use crate::args::limit::Limit;
 use crate::args::{Keep, TimeLimit, literal};
 use crate::model::Model;
 use crate::params::{From, Param};
@@ -59,6 +60,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
         (false, false) => (quote!(Async), quote!(Async)),
     };
     let (line, fields) = (quote_spanned!(span=> ::core::line!()), fields(model));
+    let limits = limits(model);
     quote! {
         const __QTASKS_ARGS: &[#p::ArgSpec] = &[#(#args),*];
         #start
@@ -74,6 +76,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
             spec.file = ::core::file!();
             spec.line = #line;
             #fields
+            #limits
             spec
         };
         &__QTASKS_SPEC
@@ -174,6 +177,21 @@ fn fields(model: &Model) -> TokenStream {
     out
 }
 
+/// How many may run at once, and in how long.
+fn limits(model: &Model) -> TokenStream {
+    let (p, args) = (&model.p, &model.args);
+    let concurrency = args.concurrency.as_ref().map(|tasks| {
+        let tasks = typed(tasks, &quote!(::core::primitive::u32));
+        let tasks = option(Some(quote!(#p::checked_concurrency(#tasks))));
+        quote!(spec.concurrency = #tasks;)
+    });
+    let rate = args.limit.as_ref().map(|limit| {
+        let rate = option(Some(rate(limit, p)));
+        quote!(spec.rate = #rate;)
+    });
+    quote!(#concurrency #rate)
+}
+
 /// A `StateSpec` for each `State<T>`.
 fn states(model: &Model) -> Vec<TokenStream> {
     let p = &model.p;
@@ -196,6 +214,17 @@ fn duration(limit: &TimeLimit) -> TokenStream {
             quote!(::core::time::Duration::new(#secs, #nanos))
         }
         TimeLimit::Expr(expr) => typed(expr, &quote!(::core::time::Duration)),
+    }
+}
+
+fn rate(limit: &Limit, p: &TokenStream) -> TokenStream {
+    match limit {
+        Limit::Known { count, per, burst } => {
+            let (secs, nanos) = (per.as_secs(), per.subsec_nanos());
+            let burst = burst.map(|burst| quote!(.burst(#burst)));
+            quote!(#p::Rate::new(#count, ::core::time::Duration::new(#secs, #nanos)) #burst)
+        }
+        Limit::Expr(expr) => typed(expr, &quote!(#p::Rate)),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Config, Qtasks};
 use crate::context::States;
 use crate::error::{Error, Result};
+use crate::rate::Rate;
 use crate::signals::{
     AfterLoop, BeforeJob, BeforeLoop, OnCancel, OnFailure, OnRetry, OnSuccess, ReceiverOutput, Receivers, receiver,
 };
@@ -58,6 +59,20 @@ impl Builder {
     /// this app adds a task to.
     pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
         self.config.queues = Some(queues.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// At most so many tasks of a queue run at once, whichever workers run them. Every worker that serves the queue is
+    /// to be told the same. Defaults to any number.
+    pub fn queue_concurrency(mut self, queue: impl Into<String>, tasks: u32) -> Self {
+        self.config.queue_limits.entry(queue.into()).or_default().0 = Some(tasks);
+        self
+    }
+
+    /// At most so many attempts at tasks of a queue start in so long, whichever workers run them. Every worker that
+    /// serves the queue is to be told the same. Defaults to any number.
+    pub fn queue_rate(mut self, queue: impl Into<String>, rate: Rate) -> Self {
+        self.config.queue_limits.entry(queue.into()).or_default().1 = Some(rate);
         self
     }
 
@@ -256,6 +271,14 @@ impl Builder {
         }
         if self.config.times.scan.is_zero() {
             return Err(Error::invalid("`.scan(0)` would never rest: it takes more than 0"));
+        }
+        for (queue, (tasks, _)) in &self.config.queue_limits {
+            check_name("name of the queue", queue)?;
+            if *tasks == Some(0) {
+                let message =
+                    format!("`.queue_concurrency({queue:?}, 0)` would run nothing: use `app.pause({queue:?})`");
+                return Err(Error::invalid(message));
+            }
         }
         self.config.queues.iter().flatten().try_for_each(|queue| check_name("name of the queue", queue))
     }

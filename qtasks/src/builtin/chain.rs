@@ -48,7 +48,7 @@ pub(super) fn run(core: Arc<Core>, ctx: Context, Links { links }: Links) -> Step
                 match core.hub.ended(id).await {
                     Ok(record) => break record,
                     Err(error) if error.kind() == ErrorKind::Unavailable => tokio::time::sleep(super::REPEAT).await,
-                    Err(error) => Err(failed(error))?,
+                    Err(error) => Err(failed(&error))?,
                 }
             };
             let kept = outcome(&core, index as u64, record, generating).await?;

@@ -84,11 +84,11 @@ impl Piped {
                 match value {
                     Some(Ok(value)) => return self.feed(value).await,
                     Some(Err(error)) if error.kind() == ErrorKind::Unavailable => {
-                        return Err(failed(error));
+                        return Err(failed(&error));
                     }
                     Some(Err(error)) => {
                         let given = error.failure().cloned();
-                        let mut given = given.unwrap_or_else(|| failed(error));
+                        let mut given = given.unwrap_or_else(|| failed(&error));
                         given.message = format!("the source of the pipe: {}", given.message);
                         if given.kind == FailureKind::Cancelled {
                             given.kind = FailureKind::Error;

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context as Cx, Poll};
+use std::task::{Context as Cx, Poll, Waker};
 
 use tokio::sync::oneshot;
 
@@ -62,14 +62,10 @@ async fn one(core: &Arc<Core>, spec: &'static TaskSpec, args: Json) -> std::resu
             let body = move || {
                 let result = caught(|| start(&ctx, args.as_bytes())).and_then(|mut run| {
                     let mut driven = pin!(drive(&mut run, spec.generating));
-                    loop {
-                        // A sync body is polled outside of any runtime; what waits all the same, within it.
-                        let polled = driven.as_mut().poll(&mut Cx::from_waker(std::task::Waker::noop()));
-                        if let Poll::Ready(result) = polled {
-                            return result;
-                        }
-                        let polled = runtime.block_on(poll_fn(|cx| driven.as_mut().poll(cx)));
-                        return polled;
+                    // A sync body is polled outside of any runtime; what waits all the same, within it.
+                    match driven.as_mut().poll(&mut Cx::from_waker(Waker::noop())) {
+                        Poll::Ready(result) => result,
+                        Poll::Pending => runtime.block_on(driven),
                     }
                 });
                 let _ = send.send(result);

@@ -30,7 +30,7 @@ macro_rules! gathered {
             fn __codec() -> Codec<Self> {
                 let item = Value {
                     write: |_, _| Err(serde_json::Error::custom("results are not written")),
-                    read: |raw| serde_json::from_slice(raw).map(read::<F>),
+                    read: |raw| serde_json::from_slice(raw).map(|item| read::<F>(&item)),
                 };
                 Codec::generating(item, erased::nothing())
             }
@@ -50,16 +50,16 @@ gathered! {
 }
 
 /// What an item returned.
-pub(super) fn read<F: TaskFn>(item: Item) -> Result<F::Returning> {
+pub(super) fn read<F: TaskFn>(item: &Item) -> Result<F::Returning> {
     read_with(item, |value| F::__codec().returning(value))
 }
 
 /// The same as a `T`.
-pub(super) fn read_as<T: DeserializeOwned>(item: Item) -> Result<T> {
+pub(super) fn read_as<T: DeserializeOwned>(item: &Item) -> Result<T> {
     read_with(item, |value| serde_json::from_slice(value))
 }
 
-fn read_with<T>(item: Item, read: impl FnOnce(&[u8]) -> serde_json::Result<T>) -> Result<T> {
+fn read_with<T>(item: &Item, read: impl FnOnce(&[u8]) -> serde_json::Result<T>) -> Result<T> {
     let Item { index, id, .. } = item;
     if let Some(failure) = item.failure() {
         return Err(Error::task_failed(format!("task {id}, of argument {index}: {failure}"), failure));

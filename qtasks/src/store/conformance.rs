@@ -177,6 +177,31 @@ macro_rules! store_conformance {
             a_repeated_add_finds_its_tasks,
             a_repeated_claim_takes_no_more,
             a_repeated_batch_is_taken_once,
+            // debouncing.rs
+            the_last_arguments_are_run,
+            arguments_of_any_size_are_replaced,
+            a_replaced_task_is_due_earlier_or_later,
+            a_replaced_task_stays_held,
+            a_task_that_was_started_is_not_replaced,
+            a_repeated_replacement_changes_nothing,
+            a_replacement_renews_the_time_to_start,
+            replacements_at_once_are_one_task,
+            // limits.rs
+            concurrency_is_what_is_running,
+            a_limit_of_a_queue_leaves_built_ins_out,
+            a_limit_of_a_name_counts_all_queues,
+            a_limit_of_a_queue_counts_all_names,
+            limits_of_name_and_queue_hold_at_once,
+            a_limited_name_hides_no_other,
+            a_rate_is_kept,
+            every_attempt_counts_for_a_rate,
+            the_next_is_due_when_delay_or_rate_is,
+            a_repeated_claim_starts_nothing_more,
+            limits_are_those_of_the_claim,
+            many_claimers_share_a_limit,
+            what_has_no_room_wakes_nobody,
+            a_paused_queue_is_left_alone,
+            a_pause_is_told_to_everyone,
         );
     };
     (@each $name:ident, $open:expr; $($case:ident,)*) => {
@@ -229,6 +254,7 @@ fn new(name: &str) -> NewTask {
         expires: None,
         held: false,
         unique: None,
+        replace: false,
         idempotency_key: None,
         retry_of: None,
         parent: None,
@@ -247,7 +273,7 @@ fn claim(worker: &str, max: usize) -> Claim {
     let offer = |name: &str| Offer { queue: "default".into(), name: name.into(), allowance: u32::MAX };
     let token = TOKEN.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let offers = [offer("a"), offer("b")].into();
-    Claim { worker: worker.to_owned(), token, offers, max, lease: LEASE }
+    Claim { worker: worker.to_owned(), token, offers, max, lease: LEASE, limits: Arc::default() }
 }
 
 async fn claim_one(store: &dyn Store) -> ClaimedTask {
@@ -321,11 +347,13 @@ macro_rules! cases {
 mod adding;
 mod appending;
 mod claiming;
+mod debouncing;
 mod documents;
 mod ending;
 mod fidelity;
 mod hints;
 mod leases;
+mod limits;
 mod reading;
 mod repeating;
 mod retention;
@@ -333,11 +361,13 @@ mod retention;
 pub use adding::*;
 pub use appending::*;
 pub use claiming::*;
+pub use debouncing::*;
 pub use documents::*;
 pub use ending::*;
 pub use fidelity::*;
 pub use hints::*;
 pub use leases::*;
+pub use limits::*;
 pub use reading::*;
 pub use repeating::*;
 pub use retention::*;

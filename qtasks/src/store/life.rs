@@ -276,6 +276,25 @@ impl Life {
         Change::Moved
     }
 
+    /// Another takes its place, which says when it is due now. Whether it was never started, so that this may be.
+    pub(super) fn replace(&mut self, by: &NewTask, now: u64) -> bool {
+        if self.attempt > 0 || !matches!(self.status, Status::Held | Status::Delayed | Status::Queued) {
+            return false;
+        }
+        let Life { status, due, due_at, expires, .. } = Life::new(by, now);
+        (self.due, self.due_at, self.expires, self.updated) = (due, due_at, expires, now);
+        let status = match status {
+            _ if self.status == Status::Held => Status::Held,
+            Status::Held if due > now => Status::Delayed,
+            Status::Held => Status::Queued,
+            other => other,
+        };
+        if self.status != status {
+            self.become_(status, now);
+        }
+        true
+    }
+
     /// It is due. Nobody owns a delayed task: nothing is fenced.
     pub(super) fn promote(&mut self, now: u64) -> Change {
         if self.status != Status::Delayed || self.due > now {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{
     Added, Answer, Append, Appended, Cancelled, Claim, Claimed, ClaimedTask, Doc, DocPut, Extended, Hint, Hints,
-    Interest, Lease, List, Listed, NewTask, Prune, Pruned, Read, Removed, Slice, Stats, Store, Sweep, Swept,
+    Interest, Lease, LimitOn, List, Listed, NewTask, Prune, Pruned, Read, Removed, Slice, Stats, Store, Sweep, Swept,
 };
 use crate::clock::Clock;
 use crate::error::Result;
@@ -22,10 +22,12 @@ use crate::task::ids::{IdMap, IdSet};
 use crate::task::{Status, TaskId, TaskRecord};
 use futures::FutureExt as _;
 
+mod limits;
 mod log;
 mod retention;
 
 use super::life::{Change, Fixed, Life, Mark, ms};
+use super::limits::{Gates, PAUSES};
 use super::listeners::Listeners;
 
 /// Tasks and logs in the memory of this process.
@@ -60,6 +62,10 @@ struct State {
     bare: BTreeSet<(u64, TaskId)>,
     unique: HashMap<(String, String), TaskId>,
     idempotency: HashMap<String, TaskId>,
+    /// By the ids of those that took the place of another.
+    replaced: IdMap<TaskId>,
+    /// How far rates have got, in nanoseconds since 1970.
+    rates: HashMap<LimitOn, u64>,
     /// The last claim of each worker: token, tasks, when.
     claims: HashMap<String, (u64, Vec<TaskId>, u64)>,
     docs: BTreeMap<String, StoredDoc>,
@@ -84,6 +90,8 @@ struct Row {
     log: Vec<EventBatch>,
     checkpoint: Option<Json>,
     unique: Option<String>,
+    /// The last that took its place.
+    replaced_by: Option<TaskId>,
     idempotency_key: Option<String>,
     /// Only of one with such a key.
     same_call: u64,
@@ -239,7 +247,7 @@ impl Store for MemoryStore {
     }
 
     fn doc_put(&self, put: DocPut) -> Answer<'_, Option<u64>> {
-        self.answer(|state, now, _| {
+        self.answer(|state, now, hints| {
             let current = state.docs.get(&put.key).filter(|d| d.expires_at.is_none_or(|at| at > now));
             let version = current.map_or(0, |d| d.version);
             if put.if_version.is_some_and(|wanted| wanted != version) {
@@ -247,6 +255,9 @@ impl Store for MemoryStore {
             }
             let expires_at = put.expires.map(|e| now.saturating_add(ms(e)));
             let doc = StoredDoc { version: version + 1, bytes: put.bytes, expires_at };
+            if put.key.starts_with(PAUSES) {
+                hints.push(Hint::Look);
+            }
             state.docs.insert(put.key, doc);
             Some(version + 1)
         })
@@ -296,11 +307,19 @@ impl State {
     }
 
     fn add_one(&mut self, new: NewTask, now: u64, hints: &mut Vec<Hint>) -> Added {
+        let replaced = new.replace.then(|| self.replaced(new.id)).flatten();
         let same_key = new.idempotency_key.as_ref().and_then(|k| self.idempotency.get(k)).copied();
         let unique = new.unique.clone().map(|key| (new.name.clone(), key));
-        let existing = self.rows.contains_key(&new.id).then_some(new.id).or(same_key);
-        if let Some(id) = existing.or_else(|| unique.as_ref().and_then(|u| self.unique.get(u)).copied()) {
+        let existing = self.rows.contains_key(&new.id).then_some(new.id).or(replaced).or(same_key);
+        if let Some(id) = existing {
             return Added { id, existed: true };
+        }
+        if let Some(id) = unique.as_ref().and_then(|u| self.unique.get(u)).copied() {
+            let added =
+                if new.replace { self.replace(id, &new, now, hints) } else { Some(Added { id, existed: true }) };
+            if let Some(added) = added {
+                return added;
+            }
         }
         let (id, n) = (new.id, self.next_n);
         self.next_n += 1;
@@ -405,7 +424,7 @@ impl State {
         if wrote {
             hints.push(Hint::Moved { id, tail: row.life.tail, ended: row.life.status.is_ended() });
         }
-        if row.life.status != status {
+        if (row.life.status, row.life.due) != (status, due) {
             self.delist(id, status, due);
             self.enlist(id, hints);
         }
@@ -429,10 +448,13 @@ impl State {
                     tasks.push(row.claimed());
                 }
             }
-            return Claimed { tasks, next_due: self.next_due(now) };
+            let next_due = self.next_claim(claim, &self.gates(claim, now), now);
+            return Claimed { tasks, next_due };
         }
         self.promote(usize::MAX, now, hints);
-        let taken = self.take(claim, now);
+        let mut gates = self.gates(claim, now);
+        let taken = self.take(claim, &mut gates, now);
+        self.keep_rates(&gates);
         for id in &taken {
             self.move_(*id, hints, |life| {
                 life.claim(&claim.worker, claim.lease, now);
@@ -441,26 +463,28 @@ impl State {
         }
         let tasks = taken.iter().map(|id| self.rows[id].claimed()).collect();
         if taken.len() == claim.max {
-            self.hint_ready(claim, hints);
+            self.hint_ready(claim, &gates, hints);
         }
+        let next_due = self.next_claim(claim, &gates, now);
         self.claims.insert(claim.worker.clone(), (claim.token, taken, now));
-        Claimed { tasks, next_due: self.next_due(now) }
+        Claimed { tasks, next_due }
     }
 
     /// The most urgent tasks of the offered pairs: a merge of the heads of their queues.
-    fn take(&mut self, claim: &Claim, now: u64) -> Vec<TaskId> {
+    fn take(&self, claim: &Claim, gates: &mut Gates<'_>, now: u64) -> Vec<TaskId> {
         let mut heads = BinaryHeap::new();
         let mut offered = HashSet::new();
         let mut lines: Vec<_> = claim
             .offers
             .iter()
             .filter(|o| offered.insert((&o.queue, &o.name)))
-            .map(|o| {
+            .filter_map(|o| {
+                let under = gates.under(o)?;
                 let places = self.ready.get(&o.queue).and_then(|names| names.get(&o.name));
-                (places.into_iter().flatten(), o.allowance)
+                Some((places.into_iter().flatten(), o.allowance, under))
             })
             .collect();
-        for (i, (line, allowance)) in lines.iter_mut().enumerate() {
+        for (i, (line, allowance, _)) in lines.iter_mut().enumerate() {
             if *allowance > 0
                 && let Some(place) = line.next()
             {
@@ -471,11 +495,16 @@ impl State {
         while taken.len() < claim.max
             && let Some(Reverse((place, i))) = heads.pop()
         {
-            let (line, allowance) = &mut lines[i];
+            let (line, allowance, under) = &mut lines[i];
+            if gates.is_full(under) {
+                // For the rest of this claim.
+                continue;
+            }
             // Too late to start: `sweep` ends it.
             if !self.rows[&place.3].life.is_expired(now) {
                 taken.push(place.3);
                 *allowance -= 1;
+                gates.start(under);
             }
             if *allowance > 0
                 && let Some(next) = line.next()
@@ -487,11 +516,8 @@ impl State {
     }
 
     /// Another worker may have room for what this one left.
-    fn hint_ready(&self, claim: &Claim, hints: &mut Vec<Hint>) {
-        let left = |offer: &&super::Offer| {
-            let names = self.ready.get(&offer.queue);
-            names.and_then(|n| n.get(&offer.name)).is_some_and(|places| !places.is_empty())
-        };
+    fn hint_ready(&self, claim: &Claim, gates: &Gates<'_>, hints: &mut Vec<Hint>) {
+        let left = |offer: &&super::Offer| self.is_ready(offer) && gates.lets(offer);
         let ready = |o: &super::Offer| Hint::Ready { queue: o.queue.clone(), name: o.name.clone() };
         hints.extend(claim.offers.iter().filter(left).map(ready));
     }
@@ -514,6 +540,7 @@ impl State {
         for id in late {
             swept.expired += usize::from(self.move_(id, hints, |life| life.expire(now)));
         }
+        self.rates.retain(|_, next| *next > now.saturating_mul(1_000_000));
         self.claims.retain(|_, (.., at)| now.saturating_sub(*at) < super::CLAIMS_KEPT_MS);
         if !may_lose {
             return swept;

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::{Status, TaskId, TaskRecord};
 
+mod limits;
 mod reads;
 mod retention;
 mod rows;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::erased::{BoxRun, LocalBoxRun};
+use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::signals::Declared;
 use crate::task::TaskFailure;
@@ -40,6 +41,10 @@ pub struct TaskSpec {
     pub retry: RetryPolicy,
     /// The longest an attempt may take unless a task says otherwise. Defaults to no limit.
     pub time_limit: Option<Duration>,
+    /// How many of its tasks may run at once, whichever workers run them. Defaults to any number.
+    pub concurrency: Option<u32>,
+    /// How many attempts at its tasks may start in how long, whichever workers run them. Defaults to any number.
+    pub rate: Option<Rate>,
     /// Tags of each of its tasks.
     pub tags: &'static [&'static str],
     /// The types of the `State<T>` it takes.
@@ -89,6 +94,8 @@ impl TaskSpec {
             priority: 0,
             retry: RetryPolicy::none(),
             time_limit: None,
+            concurrency: None,
+            rate: None,
             tags: &[],
             state: &[],
             on_retry: OnRetry::Replay,

@@ -45,6 +45,7 @@ impl File {
             expires: None,
             held: false,
             unique: None,
+            replace: false,
             idempotency_key: None,
             retry_of: None,
             parent: None,
@@ -69,7 +70,7 @@ impl File {
             let mut took = Vec::new();
             for token in first..first + CLAIMS {
                 let (worker, lease) = ("worker".to_owned(), Duration::from_secs(600));
-                let claim = Claim { worker, token, offers: Arc::clone(&offers), max: 1, lease };
+                let claim = Claim { worker, token, offers: Arc::clone(&offers), max: 1, lease, limits: Arc::default() };
                 let start = Instant::now();
                 let claimed = store.claim(claim).await.expect("it answers");
                 took.push(start.elapsed().as_secs_f64() * 1e6);

@@ -25,6 +25,7 @@ impl Row {
             log: Vec::new(),
             checkpoint: None,
             unique: new.unique,
+            replaced_by: None,
             idempotency_key: new.idempotency_key,
             retry: new.retry,
             time_limit: new.time_limit,

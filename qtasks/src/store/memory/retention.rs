@@ -45,6 +45,9 @@ impl State {
     /// Frees what a row that is gone was found by.
     fn forget(&mut self, row: Row) {
         self.order.remove(&row.n);
+        if let Some(by) = row.replaced_by {
+            self.replaced.remove(&by);
+        }
         if let Some(key) = row.idempotency_key {
             self.idempotency.remove(&key);
         }

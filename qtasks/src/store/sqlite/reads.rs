@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 
-use super::super::{
-    Claim, Claimed, Doc, Hashed, List, Listed, Offer, Read, Slice, Stats, What, cursor, gone, not_found,
-};
+use super::super::{Claim, Claimed, Doc, Hashed, List, Listed, Read, Slice, Stats, What, cursor, gone, not_found};
+use super::limits::{gates, is_offered, next_claim};
 use super::rows::{self, signed, unsigned};
-use super::tx::{Fault, is_ready, limit, next_due, pair_of};
+use super::tx::{Fault, limit, next_due};
 use crate::event::EventCode;
 use crate::event::packed::unpack;
 use crate::task::{Rewind, Status, TaskId, TaskRecord};
@@ -27,14 +26,20 @@ pub(super) fn nothing_to_claim(db: &Connection, claim: &Claim, now: u64) -> Resu
     if again.exists((&claim.worker, claim.token.cast_signed()))? {
         return Ok(None);
     }
-    for Offer { queue, name, .. } in &*claim.offers {
-        if let Some(pair) = pair_of(db, queue, name)?
-            && is_ready(db, pair)?
-        {
-            return Ok(None);
+    // Only what is ready can be kept waiting.
+    let mut kept = None;
+    for offer in &*claim.offers {
+        if is_offered(db, offer)? {
+            if kept.is_none() {
+                kept = Some(gates(db, claim, now)?);
+            }
+            if kept.as_ref().is_some_and(|gates| gates.lets(offer)) {
+                return Ok(None);
+            }
         }
     }
-    Ok(Some(Claimed { tasks: Vec::new(), next_due: due }))
+    let next_due = kept.map_or(Ok(due), |gates| next_claim(db, claim, &gates, now))?;
+    Ok(Some(Claimed { tasks: Vec::new(), next_due }))
 }
 
 pub(super) fn get(db: &Connection, ids: &[TaskId]) -> Result<Vec<Option<TaskRecord>>, Fault> {

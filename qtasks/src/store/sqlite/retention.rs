@@ -123,6 +123,7 @@ impl Tx<'_> {
             self.db.prepare_cached("DELETE FROM tag WHERE tag = ?1 AND n = ?2")?.execute((tag, n))?;
         }
         self.db.prepare_cached("DELETE FROM task WHERE n = ?1")?.execute([n])?;
+        self.db.prepare_cached("DELETE FROM replaced WHERE n = ?1")?.execute([n])?;
         self.count(pair, status, -1);
         Ok(())
     }

@@ -18,7 +18,7 @@ const APPLICATION_ID: i32 = 0x7174_736b;
 const VERSION_MIN: i32 = 3_051_003;
 
 /// Each takes the schema one version further.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 /// `task` holds what every append touches; what is large or rare is elsewhere. A log row is one append: the heads of
 /// its events and their data apart, so that hashes are read without the values.
@@ -131,6 +131,13 @@ DROP INDEX task_ended;
 CREATE INDEX task_ended ON task (ended) WHERE status > 3 AND stripped IS NULL AND retention IS NULL;
 CREATE INDEX task_timed ON task (ended + retention)
     WHERE status > 3 AND stripped IS NULL AND retention IS NOT NULL;
+";
+
+/// `replaced`: which new task took the place of which last.
+const V3: &str = "
+CREATE TABLE replaced (n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
+-- Limits count by name.
+CREATE INDEX pair_name ON pair (name);
 ";
 
 /// How long a connection that reads waits for one that has all for itself; one that writes waits for as long as it takes.
@@ -264,6 +271,25 @@ fn version(db: &Connection, path: &Path) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_an_earlier_schema_is_brought_on() {
+        let path = std::env::temp_dir().join(format!("qtasks-schema-{}.db", uuid::Uuid::now_v7()));
+        let earlier = Connection::open(&path).unwrap();
+        earlier.execute_batch(V1).unwrap();
+        earlier.execute("INSERT INTO pair (queue, name) VALUES ('q', 'a')", []).unwrap();
+        earlier.pragma_update(None, "user_version", 1).unwrap();
+        earlier.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        drop(earlier);
+        for _ in 0..2 {
+            let db = prepare(&path, Durability::Fast).unwrap();
+            assert_eq!(version(&db, &path).unwrap(), MIGRATIONS.len());
+            let kept: i64 = db.query_row("SELECT count(*) FROM pair", [], |row| row.get(0)).unwrap();
+            let new: i64 = db.query_row("SELECT count(*) FROM replaced", [], |row| row.get(0)).unwrap();
+            assert_eq!((kept, new), (1, 0));
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 
     /// What the README says of power cuts hangs on this one setting.
     #[test]

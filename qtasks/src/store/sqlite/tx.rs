@@ -6,17 +6,19 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::super::life::{Change, Life, Mark, ms};
+use super::super::limits::{Gates, PAUSES, Under};
 use super::super::{
-    Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, Claim, Claimed, DocPut, Extended, Hint, Lease, NewTask, Offer,
-    Sweep, Swept, key_was_used, not_found,
+    Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, Claim, Claimed, DocPut, Extended, Hint, Lease, NewTask, Sweep,
+    Swept, key_was_used, not_found,
 };
+use super::limits::next_claim;
 use super::rows::{self, Changed, Found, Statements, nanos, signed, unsigned};
 use crate::error::Error;
 use crate::event::named_hash;
 use crate::task::{Status, TaskId};
 
 /// Larger arguments are kept apart from the row, which every append rewrites.
-const ARGS_INLINE: usize = 1_024;
+pub(super) const ARGS_INLINE: usize = 1_024;
 /// So many tasks that are due are queued by one claim.
 const PROMOTE: usize = 1_000;
 
@@ -81,7 +83,7 @@ pub(super) struct State {
 
 pub(super) struct Tx<'a> {
     pub(super) db: &'a Connection,
-    rows: Statements<'a>,
+    pub(super) rows: Statements<'a>,
     /// When the job came that is done now, or later.
     pub(super) now: u64,
     known: &'a mut Known,
@@ -108,12 +110,8 @@ impl<'a> Tx<'a> {
     }
 
     /// Writes what was gathered. Answers the hints to be given after the commit.
-    pub(super) fn finish(self) -> rusqlite::Result<Vec<Hint>> {
-        for ((pair, status), tasks) in self.counts.iter().filter(|(_, tasks)| **tasks != 0) {
-            let sql = "INSERT INTO count (pair, status, tasks) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks";
-            self.db.prepare_cached(sql)?.execute((pair, *status as i64, tasks))?;
-        }
+    pub(super) fn finish(mut self) -> rusqlite::Result<Vec<Hint>> {
+        self.write_counts()?;
         if let Some((before, state)) = self.state
             && before != state
         {
@@ -123,6 +121,18 @@ impl<'a> Tx<'a> {
             self.db.prepare_cached(sql)?.execute((next_n, ended_tasks, ended_bytes, swept_at, spare_until))?;
         }
         Ok(self.hints)
+    }
+
+    /// Writes what changed in `count` so far.
+    pub(super) fn write_counts(&mut self) -> rusqlite::Result<()> {
+        for ((pair, status), tasks) in std::mem::take(&mut self.counts) {
+            let sql = "INSERT INTO count (pair, status, tasks) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks";
+            if tasks != 0 {
+                self.db.prepare_cached(sql)?.execute((pair, status as i64, tasks))?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn state(&mut self) -> rusqlite::Result<&mut State> {
@@ -184,7 +194,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Hints at a task that became ready, or will be before all others.
-    fn hint(&mut self, pair: i64, life: &Life) -> rusqlite::Result<()> {
+    pub(super) fn hint(&mut self, pair: i64, life: &Life) -> rusqlite::Result<()> {
         let ready = match life.status {
             Status::Queued => true,
             Status::Delayed => {
@@ -279,11 +289,21 @@ impl<'a> Tx<'a> {
         if keyed && self.is_stored(new.id)? {
             return Ok(Some(new.id));
         }
+        if new.replace
+            && let Some(id) = self.replaced(new.id)?
+        {
+            return Ok(Some(id));
+        }
         if let Some(key) = &new.idempotency_key
             && let Some(id) = self.keyed(key)?
         {
             return Ok(Some(id));
         }
+        Ok(None)
+    }
+
+    /// The unfinished task that has the unique key of a new one.
+    fn rival(&self, new: &NewTask) -> rusqlite::Result<Option<TaskId>> {
         let Some(key) = &new.unique else { return Ok(None) };
         let sql = "SELECT t.id FROM task t JOIN pair p ON p.pair = t.pair \
              WHERE t.unique_key = ?1 AND t.status < 4 AND p.name = ?2";
@@ -293,6 +313,12 @@ impl<'a> Tx<'a> {
     fn add_one(&mut self, new: &NewTask) -> Outcome<Added> {
         if let Some(id) = self.existing(new)? {
             return Ok(Added { id, existed: true });
+        }
+        if let Some(id) = self.rival(new)? {
+            let added = if new.replace { self.replace(id, new)? } else { Some(Added { id, existed: true }) };
+            if let Some(added) = added {
+                return Ok(added);
+            }
         }
         let life = Life::new(new, self.now);
         let pair = self.pair(&new.queue, &new.name)?;
@@ -356,11 +382,14 @@ impl<'a> Tx<'a> {
                     tasks.push(self.rows.claimed(task)?);
                 }
             }
-            return Ok(Claimed { tasks, next_due: next_due(self.db, self.now)? });
+            let next_due = next_claim(self.db, claim, &self.gates(claim)?, self.now)?;
+            return Ok(Claimed { tasks, next_due });
         }
         // Not all, if a million are due at once: the rest can wait for the sweep.
         self.promote(claim.max.max(PROMOTE))?;
-        let taken = self.take(claim)?;
+        let mut gates = self.gates(claim)?;
+        let taken = self.take(claim, &mut gates)?;
+        self.keep_rates(&gates)?;
         for n in &taken {
             let Some(mut task) = self.rows.by_n(*n)? else { continue };
             let pair = self.pair(&task.fixed.queue, &task.fixed.name)?;
@@ -371,18 +400,18 @@ impl<'a> Tx<'a> {
             tasks.push(self.rows.claimed(task)?);
         }
         if taken.len() == claim.max {
-            self.hint_left(claim)?;
+            self.hint_left(claim, &gates)?;
         }
         let sql = "INSERT INTO claim (worker, token, at, tasks) VALUES (?1, ?2, ?3, ?4) \
              ON CONFLICT DO UPDATE SET token = excluded.token, at = excluded.at, tasks = excluded.tasks";
         self.db.prepare_cached(sql)?.execute((&claim.worker, token, signed(self.now), rows::text(&taken)))?;
-        Ok(Claimed { tasks, next_due: next_due(self.db, self.now)? })
+        Ok(Claimed { tasks, next_due: next_claim(self.db, claim, &gates, self.now)? })
     }
 
     /// Another worker may have room for what this one left.
-    fn hint_left(&mut self, claim: &Claim) -> rusqlite::Result<()> {
-        for Offer { queue, name, .. } in &*claim.offers {
-            if let Some(pair) = self.known_pair(queue, name)?
+    fn hint_left(&mut self, claim: &Claim, gates: &Gates<'_>) -> rusqlite::Result<()> {
+        for offer in claim.offers.iter().filter(|o| gates.lets(o)) {
+            if let Some(pair) = self.known_pair(&offer.queue, &offer.name)?
                 && is_ready(self.db, pair)?
             {
                 self.hint_ready(pair)?;
@@ -392,26 +421,29 @@ impl<'a> Tx<'a> {
     }
 
     /// The most urgent tasks of the offered pairs: a merge of the heads of their queues.
-    fn take(&mut self, claim: &Claim) -> rusqlite::Result<Vec<i64>> {
+    fn take(&mut self, claim: &Claim, gates: &mut Gates<'_>) -> rusqlite::Result<Vec<i64>> {
         let mut lines = Vec::new();
         let mut offered = HashSet::new();
-        for Offer { queue, name, allowance } in claim.offers.iter().filter(|o| o.allowance > 0) {
-            if !offered.insert((queue, name)) {
+        for offer in claim.offers.iter().filter(|o| o.allowance > 0) {
+            if !offered.insert((&offer.queue, &offer.name)) {
                 continue;
             }
-            let Some(pair) = self.known_pair(queue, name)? else { continue };
+            let Some(under) = gates.under(offer).filter(|under| !gates.is_full(under)) else { continue };
+            let Some(pair) = self.known_pair(&offer.queue, &offer.name)? else { continue };
             // With many pairs most give nothing: one look at each tells.
             let first = if claim.offers.len() > 4 { 1 } else { claim.max };
-            let mut line = Line { pair, allowance: *allowance, heads: VecDeque::new(), last: None };
+            let mut line = Line { pair, allowance: offer.allowance, under, heads: VecDeque::new(), last: None };
             line.fill(self.db, first, self.now)?;
             lines.push(line);
         }
         let mut taken = Vec::new();
         while taken.len() < claim.max {
-            let heads = lines.iter_mut().filter(|l| l.allowance > 0 && !l.heads.is_empty());
+            let open = |l: &&mut Line| l.allowance > 0 && !l.heads.is_empty() && !gates.is_full(&l.under);
+            let heads = lines.iter_mut().filter(open);
             let Some(line) = heads.min_by_key(|l| l.heads[0]) else { break };
             taken.push(line.heads.pop_front().expect("it has one").2);
             line.allowance -= 1;
+            gates.start(&line.under);
             if line.heads.is_empty() && line.allowance > 0 {
                 line.fill(self.db, claim.max - taken.len(), self.now)?;
             }
@@ -557,6 +589,9 @@ impl<'a> Tx<'a> {
         let sql = "INSERT INTO doc (key, version, bytes, expires) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET \
              version = excluded.version, bytes = excluded.bytes, expires = excluded.expires";
         self.db.prepare_cached(sql)?.execute((&put.key, signed(version + 1), &put.bytes, expires))?;
+        if put.key.starts_with(PAUSES) {
+            self.hints.push(Hint::Look);
+        }
         Ok(Some(version + 1))
     }
 }
@@ -565,6 +600,7 @@ impl<'a> Tx<'a> {
 struct Line {
     pair: i64,
     allowance: u32,
+    under: Under,
     /// Priority, due, *n*.
     heads: VecDeque<(i64, i64, i64)>,
     last: Option<(i64, i64, i64)>,
