@@ -12,6 +12,7 @@ use syn::{
 };
 
 use crate::errors::Errors;
+use crate::schedule::Schedule;
 use crate::types::result_parts;
 
 /// What `#[task(…)]` says.
@@ -30,6 +31,7 @@ pub(crate) struct Args {
     pub(crate) yields_max: Option<Keyed<Expr>>,
     pub(crate) log_bytes_max: Option<Expr>,
     pub(crate) keep: Option<Keyed<Keep>>,
+    pub(crate) schedule: Schedule,
     pub(crate) executor: Option<Path>,
     /// By the names of signals.
     pub(crate) receivers: Vec<(Ident, Expr)>,
@@ -83,6 +85,9 @@ const KNOWN: &[&str] = &[
     "yields_max",
     "log_bytes_max",
     "keep",
+    "cron",
+    "timezone",
+    "every",
     "executor",
     "before_job",
     "before_loop",
@@ -126,7 +131,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 ];
 
 /// Not in this version.
-const LATER: &[&str] = &["middleware", "cron", "concurrency", "rate_limit", "debounce"];
+const LATER: &[&str] = &["middleware", "concurrency", "rate_limit", "debounce"];
 
 impl Args {
     /// Reads what it can; notes the rest in `errors`.
@@ -178,6 +183,7 @@ impl Args {
             "log_bytes_max" => self.log_bytes_max = Some(value(&key, "1 << 30", input)?),
             "keep" => self.keep = Some(Keyed { value: keep(&key, input)?, key }),
             "executor" => self.executor = Some(value(&key, "path", input)?),
+            "cron" | "timezone" | "every" => self.schedule.one(key, input)?,
             "echo" => self.echo = flag(input)?.then_some(key.span()),
             "stream" => self.stream = flag(input)?.then_some(key.span()),
             "iterator" => self.iterator = flag(input)?.then_some(key.span()),
@@ -261,7 +267,7 @@ fn equals(key: &Ident, what: &str, input: ParseStream<'_>) -> Result<()> {
     Ok(())
 }
 
-fn value<T: Parse>(key: &Ident, what: &str, input: ParseStream<'_>) -> Result<T> {
+pub(crate) fn value<T: Parse>(key: &Ident, what: &str, input: ParseStream<'_>) -> Result<T> {
     equals(key, what, input)?;
     input.parse()
 }
@@ -434,7 +440,7 @@ mod tests {
     fn every_argument_is_read() {
         let all = "name = \"a.b\", description = \"x\", yield = Vec<(u8, u8)>, generate_handler = a::b::<u8, u8> -> c, \
                    queue = Q, priority = -5, retry = 3, time_limit = \"1h 30min\", tags(\"a\", B), on_retry = \"restart\", \
-                   yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, echo, stream = false, \
+                   yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, cron = \"0 9 * * *\", timezone = \"UTC\", echo, stream = false, \
                    iterator, crate = crate::q,";
         assert_eq!(problems(all), Vec::<String>::new());
         assert_eq!(problems("tags = [\"a\"], keep = all, on_retry = replay"), Vec::<String>::new());

@@ -17,6 +17,7 @@ mod input;
 mod model;
 mod params;
 mod receiver;
+mod schedule;
 mod types;
 mod yields;
 
@@ -139,6 +140,8 @@ use model::Model;
 /// | `queue = "…"` | the queue of its tasks | `default` |
 /// | `priority = n` | an `i16`: lower numbers first | 0 |
 /// | `retry = n`, `retry = policy` | how failed attempts are retried: a number, or a constant `RetryPolicy` | not |
+/// | `cron = "0 9 * * Mon-Fri"`, `timezone = "Europe/Berlin"` | runs by itself at times of day; arguments have their defaults | not; UTC |
+/// | `every = "30s"`, `every = duration` | runs by itself at regular intervals | not |
 /// | `time_limit = "30s"`, `time_limit = duration` | the longest an attempt may take: as text (`1h 30min`), or a constant `Duration` | none |
 /// | `tags("a", "b")`, `tags = ["a", "b"]` | tags of each of its tasks | none |
 /// | `on_retry = replay`, `on_retry = restart` | how a second attempt goes on: see below | `replay` |

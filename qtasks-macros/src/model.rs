@@ -137,6 +137,7 @@ impl Model {
         self.validate_keep(errors);
         self.validate_echo(errors);
         self.validate_name(errors);
+        crate::schedule::validate(&mut self.args, &self.params, &self.f.sig.ident, errors);
     }
 
     /// Refuses values of types that have no name or don't own their data. Answers whether there are any.

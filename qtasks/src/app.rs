@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
 use crate::json::Json;
 use crate::registry::{Published, Registry};
+use crate::schedule;
 use crate::signals;
 use crate::store::{self, Added, Due, List, Listed, NewTask, Stats, Store};
 use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskSpec};
@@ -152,7 +153,7 @@ impl Core {
         Ok(added)
     }
 
-    fn check(&self, task: &NewTask) -> Result<()> {
+    pub(crate) fn check(&self, task: &NewTask) -> Result<()> {
         let (bytes, max) = (task.args.as_bytes().len(), self.config.args_bytes_max);
         if bytes > max {
             let message = format!("the arguments of `{}` have {bytes} bytes, of at most {max}", task.name);
@@ -208,6 +209,7 @@ impl Qtasks {
         let config = Arc::new(config);
         if with_worker {
             registry.check(&states)?;
+            schedule::check(&registry)?;
         }
         let store = match store {
             Some(store) => store,
@@ -240,6 +242,7 @@ impl Qtasks {
             return Ok(app);
         }
         registry.publish(&*store).await?;
+        schedule::declare(&*store, &registry).await?;
         let interest = hub.interest();
         let signals = signals::of(&registry, &receivers);
         let (worker, appender, jobs) =

@@ -18,6 +18,7 @@ mod registry;
 mod clock;
 pub mod store;
 
+pub mod schedule;
 pub mod signals;
 mod watch;
 mod worker;
@@ -40,10 +41,11 @@ pub use event::{Event, EventKind};
 pub use handle::{Ended, TaskHandle, WaitError};
 pub use json::Json;
 pub use retry::RetryPolicy;
+pub use schedule::{CatchUp, Schedule, ScheduleHandle};
 pub use store::Store;
 pub use task::{
-    AnyTask, ArgSpec, FailureKind, Generates, Keep, Never, OnRetry, Status, Task, TaskFailure, TaskFn, TaskId,
-    TaskKind, TaskRecord, TaskSpec,
+    AnyTask, ArgSpec, FailureKind, Generates, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure, TaskFn,
+    TaskId, TaskKind, TaskRecord, TaskSpec,
 };
 pub use watch::{Events, Values};
 

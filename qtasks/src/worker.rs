@@ -23,6 +23,7 @@ use crate::app::{Config, current};
 use crate::context::States;
 use crate::error::Result;
 use crate::registry::Registry;
+use crate::schedule;
 use crate::signals::{Receivers, SignalTask, Told};
 use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Offer, Store};
 use crate::task::TaskId;
@@ -49,6 +50,8 @@ pub(crate) struct Worker {
     offers: Mutex<Offers>,
     /// A slot came free, or a task may be ready.
     look: Notify,
+    /// A run of a schedule has begun or ended here.
+    firing: Notify,
     /// Nothing more is claimed.
     closing: CancellationToken,
     /// The attempts end where they are.
@@ -89,6 +92,7 @@ impl Worker {
             taken: AtomicUsize::new(0),
             offers: Mutex::default(),
             look: Notify::new(),
+            firing: Notify::new(),
             closing: CancellationToken::new(),
             crashed: CancellationToken::new(),
             attempts: TaskTracker::new(),
@@ -134,6 +138,19 @@ impl Worker {
         }
     }
 
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub(crate) fn scan(&self) -> Duration {
+        self.config.times.scan
+    }
+
+    /// Told when a run of a schedule has begun or ended here.
+    pub(crate) fn firing(&self) -> &Notify {
+        &self.firing
+    }
+
     /// A task may be ready.
     pub(crate) fn look(&self) {
         self.look.notify_one();
@@ -142,6 +159,7 @@ impl Worker {
     /// Begins to work. The loop counts as one of the attempts, so that `shutdown` waits for it as well.
     pub(crate) fn start(self: &Arc<Self>, scope: current::Scope) {
         self.attempts.spawn(Arc::clone(self).run(scope));
+        self.attempts.spawn(schedule::keep(Arc::clone(self), self.closing.clone()));
     }
 
     /// Claims and runs until told to stop.
@@ -215,6 +233,10 @@ impl Worker {
         }
         self.taken.fetch_add(1, Ordering::SeqCst);
         let scope = scope.within(task.record.id);
+        let scheduled = task.record.tags.iter().any(|tag| tag.starts_with(schedule::TAG));
+        if scheduled {
+            self.firing.notify_one();
+        }
         let signals = self.signals.get(&task.record.name);
         let signals = signals
             .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &scope) }));
@@ -243,12 +265,17 @@ impl Worker {
                     // fills all their slots.
                     tokio::task::yield_now().await;
                     sink.write();
-                    if let Some(told) = signals {
+                    if scheduled || signals.is_some() {
                         worker.look.notify_one();
                         sink.over().await;
-                        if let Some(cancel) = sink.ended() {
-                            told.end(ending, cancel).await;
-                        }
+                    }
+                    if scheduled {
+                        worker.firing.notify_one();
+                    }
+                    if let Some(told) = signals
+                        && let Some(cancel) = sink.ended()
+                    {
+                        told.end(ending, cancel).await;
                     }
                 }
                 Some(After::GivesBack) => {

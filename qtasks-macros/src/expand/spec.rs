@@ -161,17 +161,26 @@ fn fields(model: &Model) -> TokenStream {
         set("keep", quote!(#p::Keep::Last(#n)));
     }
     if !args.receivers.is_empty() {
-        let declared = args.receivers.iter().map(|(signal, path)| {
-            let ty = crate::args::signal_type(signal);
-            quote!(#p::Declared::#ty(|signal| #p::hear((#path)(signal))))
-        });
-        set("receivers", quote!({ const RECEIVERS: &[#p::Declared] = &[#(#declared),*]; RECEIVERS }));
+        set("receivers", receivers(model));
+    }
+    if let Some(schedule) = args.schedule.spec(p, duration) {
+        set("schedule", option(Some(schedule)));
     }
     if let Some(executor) = &args.executor {
         let path = text(executor);
         set("executor", option(Some(quote!(#path))));
     }
     out
+}
+
+/// Those who asked at the attribute.
+fn receivers(model: &Model) -> TokenStream {
+    let p = &model.p;
+    let declared = model.args.receivers.iter().map(|(signal, path)| {
+        let ty = crate::args::signal_type(signal);
+        quote!(#p::Declared::#ty(|signal| #p::hear((#path)(signal))))
+    });
+    quote!({ const RECEIVERS: &[#p::Declared] = &[#(#declared),*]; RECEIVERS })
 }
 
 /// A `StateSpec` for each `State<T>`.
