@@ -6,6 +6,7 @@ mod crash;
 mod forms;
 mod life;
 mod property;
+mod schedules;
 mod seeds;
 mod signals;
 mod sqlite;

@@ -1,5 +1,5 @@
 use qtasks::prelude::*;
-#[task(middleware = log, cron = "0 3 * * *", concurrency = 3)]
+#[task(middleware = log, concurrency = 3)]
 async fn f(n: i64) -> i64 {
     yield_!(n);
 }
