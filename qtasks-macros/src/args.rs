@@ -12,6 +12,7 @@ use syn::{
 };
 
 use crate::errors::Errors;
+use crate::retry::Retry;
 use crate::schedule::Schedule;
 use crate::types::result_parts;
 
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     pub(crate) handler: Option<Handler>,
     pub(crate) queue: Option<Expr>,
     pub(crate) priority: Option<Expr>,
-    pub(crate) retry: Option<Expr>,
+    pub(crate) retry: Retry,
     pub(crate) time_limit: Option<TimeLimit>,
     pub(crate) tags: Vec<Expr>,
     pub(crate) on_retry: Option<Keyed<OnRetry>>,
@@ -79,6 +80,8 @@ const KNOWN: &[&str] = &[
     "queue",
     "priority",
     "retry",
+    "backoff",
+    "retry_on",
     "time_limit",
     "tags",
     "on_retry",
@@ -171,7 +174,7 @@ impl Args {
             "generate_handler" => self.handler = Some(handler(key, input)?),
             "queue" => self.queue = Some(name_value(&key, "name of a queue", input)?),
             "priority" => self.priority = Some(value(&key, "0", input)?),
-            "retry" => self.retry = Some(retry(&key, input)?),
+            "retry" | "backoff" | "retry_on" => self.retry.one(key, input)?,
             "time_limit" => self.time_limit = Some(time_limit(&key, input)?),
             "tags" => self.tags = tags(&key, input)?,
             "on_retry" => self.on_retry = Some(Keyed { value: on_retry(&key, input)?, key }),
@@ -260,7 +263,7 @@ fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn equals(key: &Ident, what: &str, input: ParseStream<'_>) -> Result<()> {
+pub(crate) fn equals(key: &Ident, what: &str, input: ParseStream<'_>) -> Result<()> {
     if input.parse::<Option<Token![=]>>()?.is_none() || input.is_empty() {
         return Err(Error::new(key.span(), format!("`{key}` needs a value: `{key} = {what}`")));
     }
@@ -339,16 +342,6 @@ fn handler(key: Ident, input: ParseStream<'_>) -> Result<Handler> {
         out = Some(input.parse()?);
     }
     Ok(Handler { key, value, out })
-}
-
-fn retry(key: &Ident, input: ParseStream<'_>) -> Result<Expr> {
-    let expr: Expr = value(key, "3", input)?;
-    let number = match literal(&expr) {
-        Some(Lit::Int(n)) => n.base10_parse::<u32>().is_ok(),
-        Some(_) => false,
-        None => !matches!(expr, Expr::Unary(_)),
-    };
-    if number { Ok(expr) } else { Err(Error::new_spanned(expr, "`retry` is a number of retries, or a `RetryPolicy`")) }
 }
 
 fn time_limit(key: &Ident, input: ParseStream<'_>) -> Result<TimeLimit> {
@@ -439,7 +432,8 @@ mod tests {
     #[test]
     fn every_argument_is_read() {
         let all = "name = \"a.b\", description = \"x\", yield = Vec<(u8, u8)>, generate_handler = a::b::<u8, u8> -> c, \
-                   queue = Q, priority = -5, retry = 3, time_limit = \"1h 30min\", tags(\"a\", B), on_retry = \"restart\", \
+                   queue = Q, priority = -5, retry = 3, backoff = exponential(\"1s\", max = \"5m\", jitter), \
+                   retry_on = a::b, time_limit = \"1h 30min\", tags(\"a\", B), on_retry = \"restart\", \
                    yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, cron = \"0 9 * * *\", timezone = \"UTC\", echo, stream = false, \
                    iterator, crate = crate::q,";
         assert_eq!(problems(all), Vec::<String>::new());

@@ -17,6 +17,7 @@ mod input;
 mod model;
 mod params;
 mod receiver;
+mod retry;
 mod schedule;
 mod types;
 mod yields;
@@ -140,6 +141,8 @@ use model::Model;
 /// | `queue = "…"` | the queue of its tasks | `default` |
 /// | `priority = n` | an `i16`: lower numbers first | 0 |
 /// | `retry = n`, `retry = policy` | how failed attempts are retried: a number, or a constant `RetryPolicy` | not |
+/// | `backoff = exponential("1s", max = "5m", jitter)`, `fixed("10s")`, `none` | the waits before further attempts; without `jitter` to the point | the first of them |
+/// | `retry_on = path` | which failures are retried: `fn(&E) -> bool` of the error in the task's `Result`, or `fn(&TaskFailure) -> bool` | all that may help |
 /// | `cron = "0 9 * * Mon-Fri"`, `timezone = "Europe/Berlin"` | runs by itself at times of day; arguments have their defaults | not; UTC |
 /// | `every = "30s"`, `every = duration` | runs by itself at regular intervals | not |
 /// | `time_limit = "30s"`, `time_limit = duration` | the longest an attempt may take: as text (`1h 30min`), or a constant `Duration` | none |

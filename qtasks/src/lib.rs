@@ -40,7 +40,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
 pub use handle::{Ended, TaskHandle, WaitError};
 pub use json::Json;
-pub use retry::RetryPolicy;
+pub use retry::{Retry, RetryPolicy};
 pub use schedule::{CatchUp, Schedule, ScheduleHandle};
 pub use store::Store;
 pub use task::{

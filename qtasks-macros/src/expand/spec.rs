@@ -2,14 +2,15 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens as _, quote, quote_spanned};
+use syn::Expr;
 use syn::spanned::Spanned as _;
-use syn::{Expr, Lit};
 
 use super::hidden;
 use super::run::start;
 use crate::args::{Keep, TimeLimit, literal};
 use crate::model::Model;
 use crate::params::{From, Param};
+use crate::retry::retry_on;
 use crate::types::{is_option, respan, text};
 
 /// The name under which workers know it. One that is no literal is checked by the compiler.
@@ -58,9 +59,11 @@ pub(super) fn spec(model: &Model) -> TokenStream {
         (false, true) => (quote!(AsyncGen), quote!(Async)),
         (false, false) => (quote!(Async), quote!(Async)),
     };
+    let wishes = retry_on(model).map(|(wishes, _)| wishes);
     let (line, fields) = (quote_spanned!(span=> ::core::line!()), fields(model));
     quote! {
         const __QTASKS_ARGS: &[#p::ArgSpec] = &[#(#args),*];
+        #wishes
         #start
         static __QTASKS_SPEC: #p::TaskSpec = {
             let mut spec = #p::TaskSpec::new(
@@ -103,7 +106,7 @@ fn option(value: Option<TokenStream>) -> TokenStream {
 /// Assignments to what the attribute sets.
 fn fields(model: &Model) -> TokenStream {
     let (p, args) = (&model.p, &model.args);
-    let mut out = TokenStream::new();
+    let mut out = retries(model);
     let mut set = |field: &str, value: TokenStream| {
         let field = quote::format_ident!("{field}");
         out.extend(quote!(spec.#field = #value;));
@@ -128,9 +131,6 @@ fn fields(model: &Model) -> TokenStream {
     }
     if let Some(priority) = &args.priority {
         set("priority", quote!(#priority));
-    }
-    if let Some(retry) = &args.retry {
-        set("retry", policy(retry, p));
     }
     if let Some(limit) = &args.time_limit {
         set("time_limit", option(Some(duration(limit))));
@@ -173,6 +173,14 @@ fn fields(model: &Model) -> TokenStream {
     out
 }
 
+/// When a failed attempt is followed by another.
+fn retries(model: &Model) -> TokenStream {
+    let policy = model.args.retry.policy(&model.p).map(|policy| quote!(spec.retry = #policy;));
+    let retry_on = retry_on(model).map(|(_, retry_on)| option(Some(retry_on)));
+    let retry_on = retry_on.map(|retry_on| quote!(spec.retry_on = #retry_on;));
+    quote!(#policy #retry_on)
+}
+
 /// Those who asked at the attribute.
 fn receivers(model: &Model) -> TokenStream {
     let p = &model.p;
@@ -192,10 +200,6 @@ fn states(model: &Model) -> Vec<TokenStream> {
         quote_spanned!(ty.span()=> #p::StateSpec::new::<#ty>(#name))
     });
     specs.collect()
-}
-
-fn policy(retry: &Expr, p: &TokenStream) -> TokenStream {
-    if matches!(literal(retry), Some(Lit::Int(_))) { quote!(#p::RetryPolicy::times(#retry)) } else { quote!(#retry) }
 }
 
 fn duration(limit: &TimeLimit) -> TokenStream {

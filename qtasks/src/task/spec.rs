@@ -68,6 +68,9 @@ pub struct TaskSpec {
     pub line: u32,
     #[doc(hidden)]
     #[serde(skip)]
+    pub retry_on: Option<fn(&TaskFailure) -> bool>,
+    #[doc(hidden)]
+    #[serde(skip)]
     pub receivers: &'static [Declared],
     #[doc(hidden)]
     #[serde(skip)]
@@ -104,6 +107,7 @@ impl TaskSpec {
             function: "",
             file: "",
             line: 0,
+            retry_on: None,
             receivers: &[],
             start,
         }
