@@ -6,6 +6,7 @@ mod crash;
 mod forms;
 mod life;
 mod property;
+mod retries;
 mod schedules;
 mod seeds;
 mod signals;
