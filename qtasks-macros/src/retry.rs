@@ -76,18 +76,22 @@ pub(crate) fn retry_on(model: &Model) -> Option<(TokenStream, TokenStream)> {
     let error = model.error();
     let (ty, wishes) =
         error.map_or_else(|| (quote!(#p::Never), quote!(#p::WishOf<0>)), |e| (e.ty.clone(), e.wishes.clone()));
-    let p = crate::types::respan(p, path.span());
-    let judged = quote_spanned!(path.span()=> #p::after_error::<#ty, _, _>(#path, error));
+    let at = crate::types::respan(p, path.span());
+    let judged = quote_spanned!(path.span()=> #at::is_retried::<#ty, _, _>(#path, failed));
     let wishes = quote! {
         struct __QtasksRetryOn;
+        impl __QtasksRetryOn {
+            fn says(failed: #p::Failed<'_, #ty>) -> ::core::primitive::bool {
+                #judged
+            }
+        }
         impl #p::Wishes<#ty> for __QtasksRetryOn {
             fn wish(error: &#ty) -> #p::Wish {
-                <#wishes as #p::Wishes<#ty>>::wish(error).or_if(|| #judged)
+                <#wishes as #p::Wishes<#ty>>::wish(error).or_if(|| Self::says(#p::Failed::With(error)))
             }
         }
     };
-    let failure = quote_spanned!(path.span()=> #p::after_failure::<#ty, _, _>(#path, failure));
-    Some((wishes, quote!(|failure: &#p::TaskFailure| #failure)))
+    Some((wishes, quote!(|failure| __QtasksRetryOn::says(#p::Failed::As(failure)))))
 }
 
 fn duration(of: Duration) -> TokenStream {
@@ -122,15 +126,25 @@ fn backoff(key: &Ident, input: ParseStream<'_>) -> Result<Backoff> {
     }
     let content;
     parenthesized!(content in input);
-    let first = wait(&content)?;
-    if word == "fixed" {
-        let rest = content.is_empty();
-        return if rest {
-            Ok(Backoff::Fixed(first))
-        } else {
-            Err(content.error("`fixed` takes one wait: `fixed(\"10s\")`"))
-        };
+    let read = if word == "fixed" { fixed(&content) } else { exponential(&content) };
+    if read.is_err() {
+        // What is left of it is not told of as well.
+        let _: TokenStream = content.parse()?;
     }
+    read
+}
+
+fn fixed(content: ParseStream<'_>) -> Result<Backoff> {
+    let first = wait(content)?;
+    if content.is_empty() {
+        Ok(Backoff::Fixed(first))
+    } else {
+        Err(content.error("`fixed` takes one wait: `fixed(\"10s\")`"))
+    }
+}
+
+fn exponential(content: ParseStream<'_>) -> Result<Backoff> {
+    let first = wait(content)?;
     let (mut longest, mut jitter) = (LONGEST.max(first), false);
     while !content.is_empty() {
         content.parse::<Token![,]>()?;
@@ -143,7 +157,7 @@ fn backoff(key: &Ident, input: ParseStream<'_>) -> Result<Backoff> {
         } else if option == "max" {
             content.parse::<Token![=]>()?;
             let span = content.span();
-            longest = wait(&content)?;
+            longest = wait(content)?;
             if longest < first {
                 return Err(Error::new(span, "the longest wait is shorter than the first"));
             }

@@ -71,6 +71,15 @@ pub const fn wish_kind(is_error: bool, is_boxed: bool) -> u8 {
     }
 }
 
+/// Of what `retry_on = …` is asked.
+#[derive(Debug)]
+pub enum Failed<'a, E> {
+    /// An error of the body.
+    With(&'a E),
+    /// Any failure.
+    As(&'a TaskFailure),
+}
+
 /// What `retry_on = …` takes, for a task whose error is an `E`.
 #[diagnostic::on_unimplemented(
     message = "`retry_on` can't ask `{Self}` about this task",
@@ -78,10 +87,8 @@ pub const fn wish_kind(is_error: bool, is_boxed: bool) -> u8 {
     note = "`retry_on` takes a function `fn(&E) -> bool`, E being the error in the task's `Result`, or `fn(&TaskFailure) -> bool`"
 )]
 pub trait RetryOn<E, M>: Sized {
-    /// Whether to try again after an error of the body.
-    fn after_error(self, error: &E) -> bool;
-    /// Whether to try again after any failure.
-    fn after_failure(self, failure: &TaskFailure) -> bool;
+    /// Whether to try again; yes, where it is asked about what it does not take.
+    fn is_retried(self, failed: Failed<'_, E>) -> bool;
 }
 
 /// A predicate on the task's own error: of other failures it says nothing.
@@ -93,31 +100,18 @@ pub struct ByError;
 pub struct ByFailure;
 
 impl<E, F: Fn(&E) -> bool> RetryOn<E, ByError> for F {
-    fn after_error(self, error: &E) -> bool {
-        self(error)
-    }
-
-    fn after_failure(self, _: &TaskFailure) -> bool {
-        true
+    fn is_retried(self, failed: Failed<'_, E>) -> bool {
+        if let Failed::With(error) = failed { self(error) } else { true }
     }
 }
 
 impl<E, F: Fn(&TaskFailure) -> bool> RetryOn<E, ByFailure> for F {
-    fn after_error(self, _: &E) -> bool {
-        true
-    }
-
-    fn after_failure(self, failure: &TaskFailure) -> bool {
-        self(failure)
+    fn is_retried(self, failed: Failed<'_, E>) -> bool {
+        if let Failed::As(failure) = failed { self(failure) } else { true }
     }
 }
 
-/// Asks what `retry_on = …` named about an error.
-pub fn after_error<E, M, F: RetryOn<E, M>>(retry_on: F, error: &E) -> bool {
-    retry_on.after_error(error)
-}
-
-/// Asks what `retry_on = …` named about a failure. The one place that asks what it must be.
-pub fn after_failure<E, M, F: RetryOn<E, M>>(retry_on: F, failure: &TaskFailure) -> bool {
-    retry_on.after_failure(failure)
+/// Asks what `retry_on = …` names. The one place that asks what it must be.
+pub fn is_retried<E, M, F: RetryOn<E, M>>(retry_on: F, failed: Failed<'_, E>) -> bool {
+    retry_on.is_retried(failed)
 }
