@@ -77,7 +77,7 @@ pub(crate) fn retry_on(model: &Model) -> Option<(TokenStream, TokenStream)> {
     let (ty, wishes) =
         error.map_or_else(|| (quote!(#p::Never), quote!(#p::WishOf<0>)), |e| (e.ty.clone(), e.wishes.clone()));
     let at = crate::types::respan(p, path.span());
-    let judged = quote_spanned!(path.span()=> #at::is_retried::<#ty, _, _>(#path, failed));
+    let judged = quote_spanned!(path.span()=> #at::judged::<#ty, _, _>(#path, failed));
     let wishes = quote! {
         struct __QtasksRetryOn;
         impl __QtasksRetryOn {

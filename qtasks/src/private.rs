@@ -9,7 +9,7 @@ pub use crate::erased::{
     from_gen, from_iter, from_later_iter, from_later_stream, from_stream, handled, handler, item, never, nothing,
     outcome, outcome_with, value,
 };
-pub use crate::erased::{Failed, RetryOn, WishFallback, WishOf, WishProbe, Wishes, is_retried, wish_kind};
+pub use crate::erased::{Failed, RetryOn, WishFallback, WishOf, WishProbe, Wishes, judged, wish_kind};
 pub use crate::generator::{Co, Gen, IterGen, TryGen, TryIterGen, generator};
 pub use crate::registry::Registration;
 pub use crate::retry::{RetryPolicy, Wish};

@@ -88,7 +88,7 @@ pub enum Failed<'a, E> {
 )]
 pub trait RetryOn<E, M>: Sized {
     /// Whether to try again; yes, where it is asked about what it does not take.
-    fn is_retried(self, failed: Failed<'_, E>) -> bool;
+    fn judged(self, failed: Failed<'_, E>) -> bool;
 }
 
 /// A predicate on the task's own error: of other failures it says nothing.
@@ -100,18 +100,18 @@ pub struct ByError;
 pub struct ByFailure;
 
 impl<E, F: Fn(&E) -> bool> RetryOn<E, ByError> for F {
-    fn is_retried(self, failed: Failed<'_, E>) -> bool {
+    fn judged(self, failed: Failed<'_, E>) -> bool {
         if let Failed::With(error) = failed { self(error) } else { true }
     }
 }
 
 impl<E, F: Fn(&TaskFailure) -> bool> RetryOn<E, ByFailure> for F {
-    fn is_retried(self, failed: Failed<'_, E>) -> bool {
+    fn judged(self, failed: Failed<'_, E>) -> bool {
         if let Failed::As(failure) = failed { self(failure) } else { true }
     }
 }
 
 /// Asks what `retry_on = …` names. The one place that asks what it must be.
-pub fn is_retried<E, M, F: RetryOn<E, M>>(retry_on: F, failed: Failed<'_, E>) -> bool {
-    retry_on.is_retried(failed)
+pub fn judged<E, M, F: RetryOn<E, M>>(retry_on: F, failed: Failed<'_, E>) -> bool {
+    retry_on.judged(failed)
 }
