@@ -12,6 +12,8 @@ use syn::{
 };
 
 use crate::errors::Errors;
+use crate::retry::Retry;
+use crate::schedule::Schedule;
 use crate::types::result_parts;
 
 pub(crate) mod limit;
@@ -25,7 +27,7 @@ pub(crate) struct Args {
     pub(crate) handler: Option<Handler>,
     pub(crate) queue: Option<Expr>,
     pub(crate) priority: Option<Expr>,
-    pub(crate) retry: Option<Expr>,
+    pub(crate) retry: Retry,
     pub(crate) time_limit: Option<TimeLimit>,
     pub(crate) concurrency: Option<Expr>,
     pub(crate) limit: Option<limit::Limit>,
@@ -34,6 +36,7 @@ pub(crate) struct Args {
     pub(crate) yields_max: Option<Keyed<Expr>>,
     pub(crate) log_bytes_max: Option<Expr>,
     pub(crate) keep: Option<Keyed<Keep>>,
+    pub(crate) schedule: Schedule,
     pub(crate) executor: Option<Path>,
     /// By the names of signals.
     pub(crate) receivers: Vec<(Ident, Expr)>,
@@ -81,6 +84,8 @@ const KNOWN: &[&str] = &[
     "queue",
     "priority",
     "retry",
+    "backoff",
+    "retry_on",
     "time_limit",
     "concurrency",
     "limit",
@@ -89,6 +94,9 @@ const KNOWN: &[&str] = &[
     "yields_max",
     "log_bytes_max",
     "keep",
+    "cron",
+    "timezone",
+    "every",
     "executor",
     "before_job",
     "before_loop",
@@ -135,7 +143,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 ];
 
 /// Not in this version.
-const LATER: &[&str] = &["middleware", "cron"];
+const LATER: &[&str] = &["middleware"];
 
 /// What is set of each task, not of all of a function.
 const WHEN_ADDED: &[&str] = &["debounce", "unique", "idempotency_key", "delay", "at", "expires", "held"];
@@ -178,7 +186,7 @@ impl Args {
             "generate_handler" => self.handler = Some(handler(key, input)?),
             "queue" => self.queue = Some(name_value(&key, "name of a queue", input)?),
             "priority" => self.priority = Some(value(&key, "0", input)?),
-            "retry" => self.retry = Some(retry(&key, input)?),
+            "retry" | "backoff" | "retry_on" => self.retry.one(key, input)?,
             "time_limit" => self.time_limit = Some(time_limit(&key, input)?),
             "concurrency" => self.concurrency = Some(limit::concurrency(value(&key, "4", input)?)?),
             "limit" => self.limit = Some(limit::limit(value(&key, "\"10/s\"", input)?)?),
@@ -192,6 +200,7 @@ impl Args {
             "log_bytes_max" => self.log_bytes_max = Some(value(&key, "1 << 30", input)?),
             "keep" => self.keep = Some(Keyed { value: keep(&key, input)?, key }),
             "executor" => self.executor = Some(value(&key, "path", input)?),
+            "cron" | "timezone" | "every" => self.schedule.one(key, input)?,
             "echo" => self.echo = flag(input)?.then_some(key.span()),
             "stream" => self.stream = flag(input)?.then_some(key.span()),
             "iterator" => self.iterator = flag(input)?.then_some(key.span()),
@@ -271,14 +280,14 @@ fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn equals(key: &Ident, what: &str, input: ParseStream<'_>) -> Result<()> {
+pub(crate) fn equals(key: &Ident, what: &str, input: ParseStream<'_>) -> Result<()> {
     if input.parse::<Option<Token![=]>>()?.is_none() || input.is_empty() {
         return Err(Error::new(key.span(), format!("`{key}` needs a value: `{key} = {what}`")));
     }
     Ok(())
 }
 
-fn value<T: Parse>(key: &Ident, what: &str, input: ParseStream<'_>) -> Result<T> {
+pub(crate) fn value<T: Parse>(key: &Ident, what: &str, input: ParseStream<'_>) -> Result<T> {
     equals(key, what, input)?;
     input.parse()
 }
@@ -350,16 +359,6 @@ fn handler(key: Ident, input: ParseStream<'_>) -> Result<Handler> {
         out = Some(input.parse()?);
     }
     Ok(Handler { key, value, out })
-}
-
-fn retry(key: &Ident, input: ParseStream<'_>) -> Result<Expr> {
-    let expr: Expr = value(key, "3", input)?;
-    let number = match literal(&expr) {
-        Some(Lit::Int(n)) => n.base10_parse::<u32>().is_ok(),
-        Some(_) => false,
-        None => !matches!(expr, Expr::Unary(_)),
-    };
-    if number { Ok(expr) } else { Err(Error::new_spanned(expr, "`retry` is a number of retries, or a `RetryPolicy`")) }
 }
 
 fn time_limit(key: &Ident, input: ParseStream<'_>) -> Result<TimeLimit> {
@@ -450,8 +449,9 @@ mod tests {
     #[test]
     fn every_argument_is_read() {
         let all = "name = \"a.b\", description = \"x\", yield = Vec<(u8, u8)>, generate_handler = a::b::<u8, u8> -> c, \
-                   queue = Q, priority = -5, retry = 3, time_limit = \"1h 30min\", concurrency = 4, limit = \"10/s\", tags(\"a\", B), on_retry = \"restart\", \
-                   yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, echo, stream = false, \
+                   queue = Q, priority = -5, retry = 3, backoff = exponential(\"1s\", max = \"5m\", jitter), \
+                   retry_on = a::b, time_limit = \"1h 30min\", concurrency = 4, limit = \"10/s\", tags(\"a\", B), on_retry = \"restart\", \
+                   yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, cron = \"0 9 * * *\", timezone = \"UTC\", echo, stream = false, \
                    iterator, crate = crate::q,";
         assert_eq!(problems(all), Vec::<String>::new());
         assert_eq!(problems("tags = [\"a\"], keep = all, on_retry = replay"), Vec::<String>::new());

@@ -17,6 +17,8 @@ mod input;
 mod model;
 mod params;
 mod receiver;
+mod retry;
+mod schedule;
 mod types;
 mod yields;
 
@@ -139,6 +141,10 @@ use model::Model;
 /// | `queue = "…"` | the queue of its tasks | `default` |
 /// | `priority = n` | an `i16`: lower numbers first | 0 |
 /// | `retry = n`, `retry = policy` | how failed attempts are retried: a number, or a constant `RetryPolicy` | not |
+/// | `backoff = exponential("1s", max = "5m", jitter)`, `fixed("10s")`, `none` | the waits before further attempts; without `jitter` to the point | the first of them |
+/// | `retry_on = path` | which failures are retried: `fn(&E) -> bool` of the error in the task's `Result`, or `fn(&TaskFailure) -> bool` | all that may help |
+/// | `cron = "0 9 * * Mon-Fri"`, `timezone = "Europe/Berlin"` | runs by itself at times of day; arguments have their defaults | not; UTC |
+/// | `every = "30s"`, `every = duration` | runs by itself at regular intervals | not |
 /// | `time_limit = "30s"`, `time_limit = duration` | the longest an attempt may take: as text (`1h 30min`), or a constant `Duration` | none |
 /// | `concurrency = n` | how many of its tasks run at once, whichever workers run them | any number |
 /// | `limit = "10/s"`, `limit = rate` | how many attempts at its tasks start in how long, whichever workers run them: as text (`100/m`, `5/10s`, `100/m, burst 20`), or a constant `Rate` | any number |

@@ -12,7 +12,9 @@ use crate::body::{self, Yielding};
 use crate::errors::Errors;
 use crate::input::Function;
 use crate::params::{self, From, Param};
-use crate::types::{Outcome, declared_item, element, first_argument, impl_trait_in, lifetime_in, result_parts, text};
+use crate::types::{
+    Fault, Outcome, declared_item, element, first_argument, impl_trait_in, lifetime_in, result_parts, text,
+};
 use crate::yields::{Rewriter, Rules};
 
 /// A task, understood.
@@ -103,6 +105,20 @@ impl Model {
         Some(out.map_or_else(|| (item.ok.clone(), item.text.clone()), |ty| (ty.to_token_stream(), text(ty))))
     }
 
+    /// The error that a `Result` from its body may hold, where there is one.
+    pub(crate) fn error(&self) -> Option<&Fault> {
+        self.end.error.as_ref().or(self.item.as_ref().and_then(|item| item.error.as_ref()))
+    }
+
+    /// How what comes out of the body is read.
+    pub(crate) fn read(&self, outcome: &Outcome) -> TokenStream {
+        match &outcome.error {
+            Some(error) if self.args.retry.retry_on.is_some() => (error.read)(&quote!(__QtasksRetryOn)),
+            Some(error) => (error.read)(&error.wishes),
+            None => outcome.read.clone(),
+        }
+    }
+
     /// Whether the end brings a value that is stored.
     pub(crate) fn has_final_value(&self) -> bool {
         self.args.yields.is_some() && self.end.text != "()" && matches!(self.shape, Shape::Yields(_))
@@ -137,6 +153,8 @@ impl Model {
         self.validate_keep(errors);
         self.validate_echo(errors);
         self.validate_name(errors);
+        self.args.retry.validate(errors);
+        crate::schedule::validate(&mut self.args, &self.params, &self.f.sig.ident, errors);
     }
 
     /// Refuses values of types that have no name or don't own their data. Answers whether there are any.

@@ -17,8 +17,32 @@ pub(crate) struct Outcome {
     pub(crate) ok: TokenStream,
     /// The same for people.
     pub(crate) text: String,
-    /// How it is read: a `Read<ty, ok>`. The one place where bounds are asked for.
+    /// How it is read, where it is no `Result`: a `Read<ty, ok>`.
     pub(crate) read: TokenStream,
+    /// Where it may be one, its error.
+    pub(crate) error: Option<Fault>,
+}
+
+/// The error of a `Result`.
+pub(crate) struct Fault {
+    /// Its type.
+    pub(crate) ty: TokenStream,
+    /// The type that reads what it wants.
+    pub(crate) wishes: TokenStream,
+    /// How the `Result` is read, by the type that reads what its error wants. The one place where bounds are asked for.
+    pub(crate) read: Box<dyn Fn(&TokenStream) -> TokenStream>,
+}
+
+impl Fault {
+    /// An error of a type, about which the compiler is asked.
+    fn new(ty: TokenStream, p: &TokenStream, read: impl Fn(&TokenStream) -> TokenStream + 'static) -> Self {
+        let wishes = quote_spanned!(ty.span()=> #p::WishOf<{
+            #[allow(unused_imports)]
+            use #p::WishFallback as _;
+            #p::wish_kind(#p::WishProbe::<#ty>::IS_ERROR, #p::WishProbe::<#ty>::IS_BOXED)
+        }>);
+        Fault { ty, wishes, read: Box::new(read) }
+    }
 }
 
 impl Outcome {
@@ -26,19 +50,25 @@ impl Outcome {
     pub(crate) fn plain(ty: &impl ToTokens, p: &TokenStream) -> Self {
         let ty = ty.to_token_stream();
         let read = quote_spanned!(ty.span()=> #p::outcome::<#p::Select<false>, #ty>());
-        Outcome { ok: ty.clone(), text: text(&ty), ty, read }
+        Outcome { ok: ty.clone(), text: text(&ty), ty, read, error: None }
     }
 
     /// A `Result<ok, …>`. An error that is written out is named by itself: what is wrong with it is said there.
     fn result(ty: &Type, ok: &Type, p: &TokenStream) -> Self {
-        let read = match type_arguments(ty, "Result").as_slice() {
-            [_, error] => quote_spanned!(error.span()=> #p::fallible::<#ok, #error>()),
+        let (of, ok, at) = (ty.to_token_stream(), ok.to_token_stream(), respan(p, ty.span()));
+        let error = match type_arguments(ty, "Result").as_slice() {
+            [_, error] => {
+                let (p, ok, error) = (p.clone(), ok.clone(), error.to_token_stream());
+                let ty = error.clone();
+                Fault::new(ty, &p.clone(), move |w| quote_spanned!(error.span()=> #p::fallible::<#ok, #error, #w>()))
+            }
             _ => {
-                let (span, p) = (ty.span(), respan(p, ty.span()));
-                quote_spanned!(span=> #p::outcome::<#p::Select<true>, #ty>())
+                let (span, ty) = (ty.span(), of.clone());
+                let error = quote_spanned!(span=> <#at::Select<true> as #at::OkOf<#ty>>::Err);
+                Fault::new(error, p, move |w| quote_spanned!(span=> #at::outcome_with::<#at::Select<true>, #ty, #w>()))
             }
         };
-        Outcome { ty: ty.to_token_stream(), ok: ok.to_token_stream(), text: text(ok), read }
+        Outcome { ty: of, text: text(&ok), ok, read: TokenStream::new(), error: Some(error) }
     }
 
     /// The `Result<(), E>` that the body of a generator ends in, given what its `Result<T, E>` is for.
@@ -65,9 +95,11 @@ impl Outcome {
             _ => text(ty),
         };
         let ok = quote_spanned!(span=> <#kind as #p::OkOf<#ty>>::Ok);
-        let at = respan(p, span);
-        let read = quote_spanned!(span=> #at::outcome::<#kind, #ty>());
-        Outcome { ty: ty.to_token_stream(), ok, text, read }
+        let error = quote_spanned!(span=> <#kind as #p::OkOf<#ty>>::Err);
+        let (at, ty) = (respan(p, span), ty.to_token_stream());
+        let of = ty.clone();
+        let read = move |w: &TokenStream| quote_spanned!(span=> #at::outcome_with::<#kind, #of, #w>());
+        Outcome { ty, ok, text, read: TokenStream::new(), error: Some(Fault::new(error, p, read)) }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::handle::TaskHandle;
 use crate::json::Json;
 use crate::rate::Rate;
 use crate::registry::{Published, Registry};
+use crate::schedule;
 use crate::signals;
 use crate::store::{self, Added, Due, List, Listed, NewTask, Stats, Store};
 use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskSpec};
@@ -171,7 +172,7 @@ impl Core {
         Ok(added)
     }
 
-    fn check(&self, task: &NewTask) -> Result<()> {
+    pub(crate) fn check(&self, task: &NewTask) -> Result<()> {
         let (bytes, max) = (task.args.as_bytes().len(), self.config.args_bytes_max);
         if bytes > max {
             let message = format!("the arguments of `{}` have {bytes} bytes, of at most {max}", task.name);
@@ -227,6 +228,7 @@ impl Qtasks {
         let (config, states) = (Arc::new(config), Arc::new(states));
         if with_worker {
             registry.check(&states)?;
+            schedule::check(&registry)?;
         }
         let store = match store {
             Some(store) => store,
@@ -260,6 +262,7 @@ impl Qtasks {
             return Ok(app);
         }
         registry.publish(&*store).await?;
+        schedule::declare(&*store, &registry).await?;
         let interest = hub.interest();
         let signals = signals::of(&registry, &receivers);
         let (worker, appender, jobs) =

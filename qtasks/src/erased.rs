@@ -18,10 +18,12 @@ use crate::task::{FailureKind, Never, TaskFailure, Value};
 mod handler;
 mod outcome;
 mod value;
+mod wishes;
 
 pub use handler::{Handler, HandlerOutput, Pipe, direct, handled, handler};
-pub use outcome::{OkOf, Outcome, Probe, ProbeFallback, Read, Select, TaskError, fallible, outcome};
+pub use outcome::{OkOf, Outcome, Probe, ProbeFallback, Read, Select, TaskError, fallible, outcome, outcome_with};
 pub use value::{TaskItem, TaskValue, item, never, nothing, value};
+pub use wishes::{Failed, RetryOn, WishFallback, WishOf, WishProbe, Wishes, judged, wish_kind};
 
 /// A run that may go from thread to thread.
 pub type BoxRun = Pin<Box<dyn Run + Send>>;

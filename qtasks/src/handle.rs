@@ -142,6 +142,16 @@ impl<F: TaskFn> TaskHandle<F> {
         self.core.store.cancel(self.id, reason.into()).await
     }
 
+    /// How its attempts failed so far, in order: each tells its attempt. The last one of a task that failed is how the
+    /// task failed.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound), [`Gone`](ErrorKind::Gone) once retention has taken the log,
+    /// [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn failures(&self) -> Result<Vec<TaskFailure>> {
+        self.core.hub.failures(self.id).await
+    }
+
     /// Every event of the log from a place on, void ones included, live until the end. 0 and 1 are the start.
     pub fn events_from(&self, seq: u64) -> Events {
         Events::new(&self.core.hub, self.id, seq)

@@ -20,6 +20,7 @@ mod clock;
 pub mod store;
 
 mod builtin;
+pub mod schedule;
 pub mod signals;
 mod watch;
 mod worker;
@@ -48,11 +49,12 @@ pub use handle::{Ended, TaskHandle, WaitError};
 pub use iter::{Iter, Iterated, Piped};
 pub use json::Json;
 pub use rate::Rate;
-pub use retry::RetryPolicy;
+pub use retry::{Retry, RetryPolicy};
+pub use schedule::{CatchUp, Schedule, ScheduleHandle};
 pub use store::Store;
 pub use task::{
-    AnyTask, ArgSpec, FailureKind, Generates, Keep, Never, OnRetry, Status, Task, TaskFailure, TaskFn, TaskId,
-    TaskKind, TaskRecord, TaskSpec,
+    AnyTask, ArgSpec, FailureKind, Generates, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure, TaskFn,
+    TaskId, TaskKind, TaskRecord, TaskSpec,
 };
 pub use watch::{Events, Values};
 

@@ -7,16 +7,18 @@ pub use crate::erased::{
     BoxRun, Handler, HandlerOutput, Item, LocalBoxRun, OkOf, Outcome, OwnStream, Pipe, Probe, ProbeFallback, Read, Run,
     Select, Source, TaskError, TaskItem, TaskValue, boxed, boxed_local, direct, fallible, from_call, from_future,
     from_gen, from_iter, from_later_iter, from_later_stream, from_stream, handled, handler, item, never, nothing,
-    outcome, value,
+    outcome, outcome_with, value,
 };
+pub use crate::erased::{Failed, RetryOn, WishFallback, WishOf, WishProbe, Wishes, judged, wish_kind};
 pub use crate::generator::{Co, Gen, IterGen, TryGen, TryIterGen, generator};
 pub use crate::iter::{Iter, iter};
 pub use crate::rate::Rate;
 pub use crate::registry::Registration;
-pub use crate::retry::RetryPolicy;
+pub use crate::retry::{RetryPolicy, Wish};
 pub use crate::signals::{Declared, Registered, hear, hear_value};
 pub use crate::task::{
-    ArgSpec, Codec, Generates, Keep, Never, OnRetry, Start, StateSpec, TaskFailure, TaskFn, TaskKind, TaskSpec,
+    ArgSpec, Codec, Generates, Keep, Never, OnRetry, ScheduleSpec, Start, StateSpec, TaskFailure, TaskFn, TaskKind,
+    TaskSpec,
 };
 pub use futures::Stream;
 pub use inventory;

@@ -1,8 +1,15 @@
-//! When a failed attempt is followed by another: pure, no clock, no input or output.
+//! When a failed attempt is followed by another: pure, no clock, no input or output. [`RetryPolicy`] is what a task has,
+//! [`Retry`] what its body may say.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+mod wish;
+
+pub use wish::Retry;
+#[doc(hidden)]
+pub use wish::Wish;
 
 /// How often a failed task is tried again, and how long it waits before each attempt.
 ///

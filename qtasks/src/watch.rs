@@ -23,7 +23,7 @@ use crate::event::{EventBatch, EventCode};
 use crate::json::Json;
 use crate::store::{Hint, Hints, Interest, Read, Slice, Store, What};
 use crate::task::ids::IdMap;
-use crate::task::{Rewind, TaskId, TaskRecord};
+use crate::task::{Rewind, TaskFailure, TaskId, TaskRecord};
 use crate::worker::Worker;
 
 pub(crate) use ends::Ends;
@@ -255,6 +255,21 @@ impl Hub {
             if last {
                 return Ok(Yields { batches, rewinds: slice.rewinds });
             }
+        }
+    }
+
+    /// How attempts failed, in the order of the log.
+    pub(crate) async fn failures(&self, id: TaskId) -> Result<Vec<TaskFailure>> {
+        let (mut failures, mut from_seq) = (Vec::new(), 1);
+        loop {
+            let slice = self.store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await?;
+            let ends = |code| matches!(code, EventCode::Retry | EventCode::Failed);
+            let events = slice.events.iter().flat_map(|batch| batch.iter().filter(|event| ends(event.code)));
+            failures.extend(events.filter_map(|event| event.failure()));
+            if slice.next_seq > slice.tail || slice.events.is_empty() {
+                return Ok(failures);
+            }
+            from_seq = slice.next_seq;
         }
     }
 

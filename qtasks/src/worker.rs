@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +26,7 @@ use crate::builtin;
 use crate::context::States;
 use crate::error::Result;
 use crate::registry::Registry;
+use crate::schedule;
 use crate::signals::{Receivers, SignalTask, Told};
 use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Limit, Offer, Store};
 use crate::task::{BUILT_IN, TaskId, TaskRecord, TaskSpec};
@@ -54,6 +56,8 @@ pub(crate) struct Worker {
     /// Of what runs no body but waits for others.
     built_ins: Arc<Lane>,
     offers: Mutex<Offers>,
+    /// A run of a schedule has begun or ended here.
+    firing: Notify,
     /// Nothing more is claimed.
     closing: CancellationToken,
     /// The attempts end where they are.
@@ -76,6 +80,17 @@ const BUILT_INS: usize = 1_000;
 
 /// How often it is looked for built-ins that nobody cleaned up after.
 const TIDY: Duration = Duration::from_secs(30);
+
+/// An attempt that has begun, and what there is to do when it is over.
+struct Begun {
+    sink: Arc<Sink>,
+    signals: Option<Arc<Told>>,
+    /// A schedule waits for its end.
+    scheduled: bool,
+    /// A limit may let another go when it is stored.
+    awaited: bool,
+    scope: current::Scope,
+}
 
 impl Worker {
     pub(crate) fn new(
@@ -104,6 +119,7 @@ impl Worker {
             bodies,
             built_ins,
             offers: Mutex::default(),
+            firing: Notify::new(),
             closing: CancellationToken::new(),
             crashed: CancellationToken::new(),
             attempts: TaskTracker::new(),
@@ -152,6 +168,19 @@ impl Worker {
         }
     }
 
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub(crate) fn scan(&self) -> Duration {
+        self.config.times.scan
+    }
+
+    /// Told when a run of a schedule has begun or ended here.
+    pub(crate) fn firing(&self) -> &Notify {
+        &self.firing
+    }
+
     /// A task of a name may be ready.
     pub(crate) fn ready(&self, name: &str) {
         let lane = if name.starts_with(BUILT_IN) { &self.built_ins } else { &self.bodies };
@@ -170,6 +199,7 @@ impl Worker {
             self.attempts.spawn(Arc::clone(self).run(Arc::clone(lane), scope.clone()));
         }
         self.attempts.spawn(Arc::clone(self).tidy(scope));
+        self.attempts.spawn(schedule::keep(Arc::clone(self), self.closing.clone()));
     }
 
     /// Claims and runs until told to stop.
@@ -270,60 +300,73 @@ impl Worker {
             before.stop(Stop::Fenced);
         }
         sink.lane.enter();
-        let built_in = sink.lane.built_in.then(|| (scope.clone(), task.record.id));
+        let scheduled = task.record.tags.iter().any(|tag| tag.starts_with(schedule::TAG));
+        if scheduled {
+            self.firing.notify_one();
+        }
         let awaited = !sink.lane.built_in && self.is_awaited(&task.record);
-        let scope = scope.within(task.record.id);
+        let within = scope.within(task.record.id);
         let signals = self.signals.get(&task.record.name);
         let signals = signals
-            .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &scope) }));
+            .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &within) }));
         let job = Box::new(run::Job {
             spec,
             signals: signals.clone(),
             sink: Arc::clone(&sink),
             store: Arc::clone(&self.store),
             states: Arc::clone(&self.states),
-            scope,
+            scope: within,
             worker: Arc::clone(&self.name),
             value_bytes_max: limits.value_bytes,
             runtime: self.runtime.clone(),
             abandoned: Arc::clone(&self.abandoned),
             task,
         });
+        let begun = Begun { sink, signals, scheduled, awaited, scope: scope.clone() };
         let worker = Arc::clone(self);
         self.attempts.spawn(async move {
             let crashed = worker.crashed.clone();
-            let after = crashed.run_until_cancelled(run::attempt(job)).await;
-            sink.leave_slot();
-            match after {
-                None => return,
-                Some(After::Ends(ending)) => {
-                    // Bodies that are ready to go on may end as well: they go with the same write, and then one claim
-                    // fills all their slots.
-                    tokio::task::yield_now().await;
-                    sink.write();
-                    if awaited || built_in.is_some() || signals.is_some() {
-                        sink.over().await;
-                    }
-                    if let Some((scope, id)) = built_in {
-                        worker.clean(&scope, id).await;
-                    }
-                    if let Some(told) = signals {
-                        if awaited {
-                            sink.lane.look();
-                        }
-                        if let Some(cancel) = sink.ended() {
-                            told.end(ending, cancel).await;
-                        }
-                    }
-                }
-                Some(After::GivesBack) => {
-                    worker.release(vec![sink.lease]).await;
-                    worker.running.remove(&sink);
-                }
-                Some(After::IsLost) => worker.running.remove(&sink),
+            if let Some(after) = crashed.run_until_cancelled(run::attempt(job)).await {
+                begun.sink.leave_slot();
+                worker.ended(after, begun).await;
+            } else {
+                begun.sink.leave_slot();
             }
-            sink.lane.look();
         });
+    }
+
+    /// An attempt is over: has its end written, and does what follows.
+    async fn ended(&self, after: After, begun: Begun) {
+        let Begun { sink, signals, scheduled, awaited, scope } = begun;
+        match after {
+            After::Ends(ending) => {
+                // Bodies that are ready to go on may end as well: they go with the same write, and then one claim
+                // fills all their slots.
+                tokio::task::yield_now().await;
+                sink.write();
+                if awaited || scheduled || sink.lane.built_in || signals.is_some() {
+                    sink.over().await;
+                }
+                if scheduled {
+                    self.firing.notify_one();
+                }
+                if sink.lane.built_in {
+                    self.clean(&scope, sink.id()).await;
+                }
+                if let Some(told) = signals
+                    && let Some(cancel) = sink.ended()
+                {
+                    sink.lane.look();
+                    told.end(ending, cancel).await;
+                }
+            }
+            After::GivesBack => {
+                self.release(vec![sink.lease]).await;
+                self.running.remove(&sink);
+            }
+            After::IsLost => self.running.remove(&sink),
+        }
+        sink.lane.look();
     }
 
     fn spec(&self, name: &str) -> Option<&'static TaskSpec> {

@@ -8,6 +8,8 @@ mod iters;
 mod life;
 mod limits;
 mod property;
+mod retries;
+mod schedules;
 mod seeds;
 mod signals;
 mod sqlite;

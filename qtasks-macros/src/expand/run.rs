@@ -23,7 +23,7 @@ pub(super) fn start(model: &Model) -> TokenStream {
     let bind = any.then(|| quote!(let #args = ));
     let own_ctx = model.borrows_context().then(|| quote!(let #ctx = ::core::clone::Clone::clone(#ctx);));
     let (source, pipe) = (source(model, &ctx, &calls), pipe(model));
-    let (yields, end, returns) = (yield_value(model), &model.end.read, end_value(model));
+    let (yields, end, returns) = (yield_value(model), model.read(&model.end), end_value(model));
     // Errors about the run as a whole are put where the function is named.
     let made = quote_spanned!(model.f.sig.ident.span()=> #boxed(#source, #pipe, #yields, #end, #returns));
     quote! {
@@ -115,7 +115,7 @@ fn pipe(model: &Model) -> TokenStream {
     let Some(item) = &model.item else {
         return quote!(#p::direct(#p::outcome::<#p::Select<false>, #p::Never>()));
     };
-    let read = &item.read;
+    let read = model.read(item);
     let (Some(handler), Some((value, _))) = (&model.args.handler, model.value()) else {
         return quote!(#p::direct(#read));
     };

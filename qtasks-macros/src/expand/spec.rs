@@ -2,8 +2,8 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens as _, quote, quote_spanned};
+use syn::Expr;
 use syn::spanned::Spanned as _;
-use syn::{Expr, Lit};
 
 use super::hidden;
 use super::run::start;
@@ -11,6 +11,7 @@ use crate::args::limit::Limit;
 use crate::args::{Keep, TimeLimit, literal};
 use crate::model::Model;
 use crate::params::{From, Param};
+use crate::retry::retry_on;
 use crate::types::{is_option, respan, text};
 
 /// The name under which workers know it. One that is no literal is checked by the compiler.
@@ -59,10 +60,12 @@ pub(super) fn spec(model: &Model) -> TokenStream {
         (false, true) => (quote!(AsyncGen), quote!(Async)),
         (false, false) => (quote!(Async), quote!(Async)),
     };
+    let wishes = retry_on(model).map(|(wishes, _)| wishes);
     let (line, fields) = (quote_spanned!(span=> ::core::line!()), fields(model));
     let limits = limits(model);
     quote! {
         const __QTASKS_ARGS: &[#p::ArgSpec] = &[#(#args),*];
+        #wishes
         #start
         static __QTASKS_SPEC: #p::TaskSpec = {
             let mut spec = #p::TaskSpec::new(
@@ -106,7 +109,7 @@ fn option(value: Option<TokenStream>) -> TokenStream {
 /// Assignments to what the attribute sets.
 fn fields(model: &Model) -> TokenStream {
     let (p, args) = (&model.p, &model.args);
-    let mut out = TokenStream::new();
+    let mut out = retries(model);
     let mut set = |field: &str, value: TokenStream| {
         let field = quote::format_ident!("{field}");
         out.extend(quote!(spec.#field = #value;));
@@ -131,9 +134,6 @@ fn fields(model: &Model) -> TokenStream {
     }
     if let Some(priority) = &args.priority {
         set("priority", quote!(#priority));
-    }
-    if let Some(retry) = &args.retry {
-        set("retry", policy(retry, p));
     }
     if let Some(limit) = &args.time_limit {
         set("time_limit", option(Some(duration(limit))));
@@ -164,11 +164,10 @@ fn fields(model: &Model) -> TokenStream {
         set("keep", quote!(#p::Keep::Last(#n)));
     }
     if !args.receivers.is_empty() {
-        let declared = args.receivers.iter().map(|(signal, path)| {
-            let ty = crate::args::signal_type(signal);
-            quote!(#p::Declared::#ty(|signal| #p::hear((#path)(signal))))
-        });
-        set("receivers", quote!({ const RECEIVERS: &[#p::Declared] = &[#(#declared),*]; RECEIVERS }));
+        set("receivers", receivers(model));
+    }
+    if let Some(schedule) = args.schedule.spec(p, duration) {
+        set("schedule", option(Some(schedule)));
     }
     if let Some(executor) = &args.executor {
         let path = text(executor);
@@ -192,6 +191,24 @@ fn limits(model: &Model) -> TokenStream {
     quote!(#concurrency #rate)
 }
 
+/// When a failed attempt is followed by another.
+fn retries(model: &Model) -> TokenStream {
+    let policy = model.args.retry.policy(&model.p).map(|policy| quote!(spec.retry = #policy;));
+    let retry_on = retry_on(model).map(|(_, retry_on)| option(Some(retry_on)));
+    let retry_on = retry_on.map(|retry_on| quote!(spec.retry_on = #retry_on;));
+    quote!(#policy #retry_on)
+}
+
+/// Those who asked at the attribute.
+fn receivers(model: &Model) -> TokenStream {
+    let p = &model.p;
+    let declared = model.args.receivers.iter().map(|(signal, path)| {
+        let ty = crate::args::signal_type(signal);
+        quote!(#p::Declared::#ty(|signal| #p::hear((#path)(signal))))
+    });
+    quote!({ const RECEIVERS: &[#p::Declared] = &[#(#declared),*]; RECEIVERS })
+}
+
 /// A `StateSpec` for each `State<T>`.
 fn states(model: &Model) -> Vec<TokenStream> {
     let p = &model.p;
@@ -201,10 +218,6 @@ fn states(model: &Model) -> Vec<TokenStream> {
         quote_spanned!(ty.span()=> #p::StateSpec::new::<#ty>(#name))
     });
     specs.collect()
-}
-
-fn policy(retry: &Expr, p: &TokenStream) -> TokenStream {
-    if matches!(literal(retry), Some(Lit::Int(_))) { quote!(#p::RetryPolicy::times(#retry)) } else { quote!(#retry) }
 }
 
 fn duration(limit: &TimeLimit) -> TokenStream {

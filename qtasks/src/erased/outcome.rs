@@ -3,7 +3,8 @@
 use std::fmt::Display;
 use std::marker::PhantomData;
 
-use crate::task::{FailureKind, TaskFailure};
+use super::wishes::{WishOf, Wishes};
+use crate::task::{FailureKind, Never, TaskFailure};
 
 /// What the error of a task must be.
 #[diagnostic::on_unimplemented(
@@ -24,11 +25,13 @@ pub struct Select<const RESULT: bool>;
 pub trait Outcome<M> {
     /// What it is if all went well.
     type Ok;
+    /// What it is if not.
+    type Err;
     /// Reads it.
     ///
     /// # Errors
-    /// Of kind `error`, with the text of the error that it holds.
-    fn outcome(self) -> Result<Self::Ok, Box<TaskFailure>>;
+    /// Of kind `error`, with the text of the error that it holds, and what that wants.
+    fn outcome<W: Wishes<Self::Err>>(self) -> Result<Self::Ok, Box<TaskFailure>>;
 }
 
 /// How what comes out of a body is read.
@@ -37,28 +40,36 @@ pub type Read<A, B> = fn(A) -> Result<B, Box<TaskFailure>>;
 /// How a `T` is read as `M` says. The one place that asks for the bounds of that.
 #[inline(always)]
 pub fn outcome<M, T: Outcome<M>>() -> Read<T, T::Ok> {
-    T::outcome
+    T::outcome::<WishOf<0>>
+}
+
+/// The same, with what its error wants read as `W` says.
+#[inline(always)]
+pub fn outcome_with<M, T: Outcome<M>, W: Wishes<T::Err>>() -> Read<T, T::Ok> {
+    T::outcome::<W>
 }
 
 /// How a `Result` is read whose types are both known. The one place that asks for what its error must be.
 #[inline(always)]
-pub fn fallible<T, E: TaskError>() -> Read<Result<T, E>, T> {
-    <Result<T, E> as Outcome<Select<true>>>::outcome
+pub fn fallible<T, E: TaskError, W: Wishes<E>>() -> Read<Result<T, E>, T> {
+    <Result<T, E> as Outcome<Select<true>>>::outcome::<W>
 }
 
 impl<T> Outcome<Select<false>> for T {
     type Ok = T;
+    type Err = Never;
     #[inline(always)]
-    fn outcome(self) -> Result<T, Box<TaskFailure>> {
+    fn outcome<W: Wishes<Never>>(self) -> Result<T, Box<TaskFailure>> {
         Ok(self)
     }
 }
 
 impl<T, E: TaskError> Outcome<Select<true>> for Result<T, E> {
     type Ok = T;
+    type Err = E;
     #[inline(always)]
-    fn outcome(self) -> Result<T, Box<TaskFailure>> {
-        self.map_err(|e| Box::new(TaskFailure::of(FailureKind::Error, &e)))
+    fn outcome<W: Wishes<E>>(self) -> Result<T, Box<TaskFailure>> {
+        self.map_err(|e| Box::new(TaskFailure::of(FailureKind::Error, &e).wishing(W::wish(&e))))
     }
 }
 
@@ -83,12 +94,16 @@ impl<T, E> Probe<Result<T, E>> {
 pub trait OkOf<T> {
     /// That type.
     type Ok;
+    /// The other one of a `Result`.
+    type Err;
 }
 
 impl<T> OkOf<T> for Select<false> {
     type Ok = T;
+    type Err = Never;
 }
 
 impl<T, E> OkOf<Result<T, E>> for Select<true> {
     type Ok = T;
+    type Err = E;
 }

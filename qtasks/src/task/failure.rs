@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
+use crate::retry::Wish;
+
 /// How a task, or one attempt of it, failed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -16,6 +18,9 @@ pub struct TaskFailure {
     pub index: Option<u64>,
     /// The attempt that failed, counted from 1; 0 if none had begun.
     pub attempt: u32,
+    /// What the error itself said about another attempt; not stored.
+    #[serde(skip)]
+    wish: Wish,
 }
 
 /// The ways in which a task ends without success.
@@ -89,7 +94,7 @@ impl PartialEq<&str> for FailureKind {
 impl TaskFailure {
     /// A failure that is about no value in particular; the attempt is filled in by whoever ran it.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        TaskFailure { kind, message: message.into(), index: None, attempt: 0 }
+        TaskFailure { kind, message: message.into(), index: None, attempt: 0, wish: Wish::None }
     }
 
     /// A failure with the text of an error; an error that can show its causes (`{:#}`) does.
@@ -100,6 +105,15 @@ impl TaskFailure {
 
     pub(crate) fn cancelled(reason: &str, attempt: u32) -> Self {
         TaskFailure { attempt, ..TaskFailure::new(FailureKind::Cancelled, reason) }
+    }
+
+    pub(crate) fn wishing(mut self, wish: Wish) -> Self {
+        self.wish = wish;
+        self
+    }
+
+    pub(crate) fn wish(&self) -> Wish {
+        self.wish
     }
 
     pub(crate) fn at(mut self, index: u64) -> Self {

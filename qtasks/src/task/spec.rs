@@ -59,6 +59,8 @@ pub struct TaskSpec {
     pub log_bytes_max: Option<u64>,
     /// Which values are kept.
     pub keep: Keep,
+    /// When it runs by itself.
+    pub schedule: Option<ScheduleSpec>,
     /// The executor it asks for, as written.
     pub executor: Option<&'static str>,
     /// The path of the module it stands in.
@@ -69,6 +71,9 @@ pub struct TaskSpec {
     pub file: &'static str,
     /// The line its name stands on.
     pub line: u32,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub retry_on: Option<fn(&TaskFailure) -> bool>,
     #[doc(hidden)]
     #[serde(skip)]
     pub receivers: &'static [Declared],
@@ -103,11 +108,13 @@ impl TaskSpec {
             yields_max: None,
             log_bytes_max: None,
             keep: Keep::All,
+            schedule: None,
             executor: None,
             module: "",
             function: "",
             file: "",
             line: 0,
+            retry_on: None,
             receivers: &[],
             start,
         }
@@ -197,6 +204,21 @@ impl fmt::Debug for StateSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "State<{}>", self.ty)
     }
+}
+
+/// When a task function runs by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleSpec {
+    /// At times of day: `cron = "…"`.
+    Cron {
+        /// The expression.
+        expression: &'static str,
+        /// The name of the time zone; `UTC` unless `timezone = "…"` says otherwise.
+        timezone: &'static str,
+    },
+    /// At regular intervals: `every = "…"`.
+    Every(Duration),
 }
 
 /// How an attempt after the first goes on with the log of those before it.

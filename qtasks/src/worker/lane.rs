@@ -33,7 +33,6 @@ impl Lane {
 
     pub(crate) fn leave(&self) {
         self.taken.fetch_sub(1, Ordering::SeqCst);
-        self.look();
     }
 
     /// A task may be ready.

@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context as Cx, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -66,7 +67,7 @@ pub(crate) enum After {
 pub(crate) async fn attempt(job: Box<Job>) -> After {
     let limit = job.task.time_limit.or(job.spec.time_limit);
     let sink = Arc::clone(&job.sink);
-    let policy = job.task.retry.unwrap_or(job.spec.retry);
+    let policy = Policy { retry: job.task.retry.unwrap_or(job.spec.retry), retry_on: job.spec.retry_on };
     let (attempt, failures) = (job.task.record.attempt, job.task.record.failures);
     if let Some(told) = &job.signals {
         told.before_job().await;
@@ -95,7 +96,7 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
             Ending::Completed
         }
         End::Failed(failure) | End::Stopped(Stop::Fail(failure)) => {
-            fail(&sink, failure.in_attempt(attempt), policy, failures)
+            fail(&sink, failure.in_attempt(attempt), &policy, failures)
         }
         End::Stopped(Stop::Cancel(reason)) => {
             sink.end(Outcome::Ended, |index, draft| draft.cancelled(index, &reason));
@@ -112,10 +113,31 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
     After::Ends(ending)
 }
 
-fn fail(sink: &Sink, failure: TaskFailure, policy: RetryPolicy, failures: u32) -> Ending {
+/// What says whether an attempt that failed is followed by another.
+struct Policy {
+    retry: RetryPolicy,
+    retry_on: Option<fn(&TaskFailure) -> bool>,
+}
+
+impl Policy {
+    /// The wait until then. The policy says how many attempts there are, the error how long the wait is, or that there
+    /// is none, and a predicate has the last word.
+    fn wait(&self, failure: &TaskFailure, failures: u32, chance: u64) -> Option<Duration> {
+        let wait = self.retry.after(failures + 1, chance).filter(|_| failure.kind.is_retried());
+        let wait = failure.wish().wait(wait)?;
+        let Some(retry_on) = self.retry_on else { return Some(wait) };
+        let retried = catch_unwind(AssertUnwindSafe(|| retry_on(failure)));
+        let retried = retried.unwrap_or_else(|payload| {
+            tracing::warn!(failure = %panicked(&*payload), "`retry_on` panicked; the policy alone decides");
+            true
+        });
+        retried.then_some(wait)
+    }
+}
+
+fn fail(sink: &Sink, failure: TaskFailure, policy: &Policy, failures: u32) -> Ending {
     let chance = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), sink.id());
-    let wait = policy.after(failures + 1, chance).filter(|_| failure.kind.is_retried());
-    match wait {
+    match policy.wait(&failure, failures, chance) {
         Some(wait) => {
             sink.end(Outcome::Retry(wait), |index, draft| draft.retry(index, &failure, wait));
             Ending::Retried(failure, wait)

@@ -474,6 +474,7 @@ impl Sink {
         state.slot = match state.slot {
             Slot::Taken => {
                 self.lane.leave();
+                self.lane.look();
                 Slot::Lent(1)
             }
             Slot::Lent(n) => Slot::Lent(n + 1),
