@@ -38,6 +38,7 @@ pub(crate) struct Args {
     pub(crate) keep: Option<Keyed<Keep>>,
     pub(crate) schedule: Schedule,
     pub(crate) executor: Option<Path>,
+    pub(crate) middleware: Vec<Expr>,
     /// By the names of signals.
     pub(crate) receivers: Vec<(Ident, Expr)>,
     pub(crate) echo: Option<Span>,
@@ -98,6 +99,7 @@ const KNOWN: &[&str] = &[
     "timezone",
     "every",
     "executor",
+    "middleware",
     "before_job",
     "before_loop",
     "after_loop",
@@ -141,9 +143,6 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("doc", "description"),
     ("crate_path", "crate"),
 ];
-
-/// Not in this version.
-const LATER: &[&str] = &["middleware"];
 
 /// What is set of each task, not of all of a function.
 const WHEN_ADDED: &[&str] = &["debounce", "unique", "idempotency_key", "delay", "at", "expires", "held"];
@@ -200,6 +199,7 @@ impl Args {
             "log_bytes_max" => self.log_bytes_max = Some(value(&key, "1 << 30", input)?),
             "keep" => self.keep = Some(Keyed { value: keep(&key, input)?, key }),
             "executor" => self.executor = Some(value(&key, "path", input)?),
+            "middleware" => self.middleware = middleware(&key, input)?,
             "cron" | "timezone" | "every" => self.schedule.one(key, input)?,
             "echo" => self.echo = flag(input)?.then_some(key.span()),
             "stream" => self.stream = flag(input)?.then_some(key.span()),
@@ -246,9 +246,6 @@ fn is_argument(input: ParseStream<'_>) -> bool {
 }
 
 fn unknown(name: &str) -> String {
-    if LATER.contains(&name) {
-        return format!("`{name}` comes with a later version of qtasks");
-    }
     if WHEN_ADDED.contains(&name) {
         return format!("`{name}` is set where a task is added: `add_task(…).{name}(…)`");
     }
@@ -396,6 +393,14 @@ fn tags(key: &Ident, input: ParseStream<'_>) -> Result<Vec<Expr>> {
     Ok(tags.into_iter().collect())
 }
 
+/// One, or a list of them.
+fn middleware(key: &Ident, input: ParseStream<'_>) -> Result<Vec<Expr>> {
+    Ok(match value(key, "path", input)? {
+        Expr::Array(list) => list.elems.into_iter().collect(),
+        one => vec![one],
+    })
+}
+
 fn on_retry(key: &Ident, input: ParseStream<'_>) -> Result<OnRetry> {
     equals(key, "restart", input)?;
     let (word, span) = if input.peek(LitStr) {
@@ -451,7 +456,7 @@ mod tests {
         let all = "name = \"a.b\", description = \"x\", yield = Vec<(u8, u8)>, generate_handler = a::b::<u8, u8> -> c, \
                    queue = Q, priority = -5, retry = 3, backoff = exponential(\"1s\", max = \"5m\", jitter), \
                    retry_on = a::b, time_limit = \"1h 30min\", concurrency = 4, limit = \"10/s\", tags(\"a\", B), on_retry = \"restart\", \
-                   yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, cron = \"0 9 * * *\", timezone = \"UTC\", echo, stream = false, \
+                   yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, middleware = [a::B, C], cron = \"0 9 * * *\", timezone = \"UTC\", echo, stream = false, \
                    iterator, crate = crate::q,";
         assert_eq!(problems(all), Vec::<String>::new());
         assert_eq!(problems("tags = [\"a\"], keep = all, on_retry = replay"), Vec::<String>::new());

@@ -153,7 +153,8 @@ use model::Model;
 /// | `yields_max = n` | the most values that may hold at once | the app's |
 /// | `log_bytes_max = n` | the most bytes that its log may take | the app's |
 /// | `keep = all`, `keep = last(n)` | which values are kept while it runs; the second only with `on_retry = restart` or a `Resume<T>` | `all` |
-/// | `executor = path` | the executor that runs it | the worker's |
+/// | `executor = path` | the `TaskExecutor` that runs it: a constant, or a unit struct | the app's |
+/// | `middleware = path`, `= [a, b]` | what is around its attempts, inside of what the app has; each a `Middleware` | |
 /// | `echo` | accepted for users of `QTasks`; needs a `ctx: Context` parameter | |
 /// | `stream`, `iterator` | the function hands out a stream or an iterator of a type that can't be told by its name | |
 /// | `crate = path` | where `qtasks` is found | `::qtasks` |

@@ -281,7 +281,7 @@ pub(crate) struct Template {
     pub(crate) names: Option<Names>,
     pub(crate) generating: bool,
     /// `None` where it is known from another process only, or not at all.
-    pub(crate) spec: Option<&'static TaskSpec>,
+    pub(crate) spec: Option<Arc<TaskSpec>>,
 }
 
 impl Plain {
@@ -295,15 +295,15 @@ impl Plain {
         let Plain { spec, name, options, unchecked, .. } = self;
         let (args, options) = (Json::null(), options.debounced()?);
         let known = match &name {
-            Some(name) => core.registry.get(name),
-            None => Some(spec),
+            Some(name) => core.registry.get(name).cloned(),
+            None => Some(Arc::new(core.registry.own(spec).clone())),
         };
         let name = name.unwrap_or_else(|| core.registry.name_of(spec).to_owned());
         if let Some(spec) = known {
-            unsupported(spec)?;
-            let names = Some(spec.args.iter().map(|a| a.name.to_owned()).collect());
-            let task = new_task(name, Defaults::of(spec), args, options, parent);
-            return Ok(Template { task, names, generating: spec.generating, spec: known });
+            unsupported(&spec)?;
+            let names = (!spec.is_dynamic()).then(|| spec.args.iter().map(|a| a.name.to_owned()).collect());
+            let task = new_task(name, Defaults::of(&spec), args, options, parent);
+            return Ok(Template { task, names, generating: spec.generating, spec: Some(spec) });
         }
         let published = Published::find(&*core.store, &name).await?;
         if published.is_none() && !unchecked {
@@ -329,12 +329,12 @@ impl Plain {
         let Some(name) = name else {
             unsupported(spec)?;
             let name = core.registry.name_of(spec).to_owned();
-            return Ok(new_task(name, Defaults::of(spec), args, options, parent));
+            return Ok(new_task(name, Defaults::of(core.registry.own(spec)), args, options, parent));
         };
         let wrong = |message: String| Error::invalid(format!("`{name}`: {message}"));
         if let Some(spec) = core.registry.get(&name) {
             unsupported(spec)?;
-            if !unchecked {
+            if !unchecked && !spec.is_dynamic() {
                 args::check(spec.args, args.as_bytes()).map_err(|failure| wrong(failure.message))?;
             }
             return Ok(new_task(name, Defaults::of(spec), args, options, parent));

@@ -223,8 +223,8 @@ impl Qtasks {
 
     async fn start(builder: Builder, with_worker: bool) -> Result<Self> {
         builder.check()?;
-        let Builder { url, store, states, only, more, renames, config, install, receivers } = builder;
-        let registry = Arc::new(Registry::collect(only.as_deref(), &more, &renames)?);
+        let Builder { url, store, states, choice, config, install, receivers, around } = builder;
+        let registry = Arc::new(Registry::collect(choice)?);
         let (config, states) = (Arc::new(config), Arc::new(states));
         if with_worker {
             registry.check(&states)?;
@@ -266,7 +266,7 @@ impl Qtasks {
         let interest = hub.interest();
         let signals = signals::of(&registry, &receivers);
         let (worker, appender, jobs) =
-            Worker::new(Arc::clone(&store), registry, states, Arc::clone(&config), interest, signals);
+            Worker::new(Arc::clone(&store), registry, states, Arc::clone(&config), interest, signals, &around);
         let kept = (Arc::downgrade(&worker), appender, jobs);
         tracing::info!(worker = config.worker, store = store.durability(), "a worker starts");
         let mut retention = store.retention();
@@ -354,8 +354,8 @@ impl Qtasks {
     }
 
     /// The task functions that the app knows, by the names they have here.
-    pub fn registered(&self) -> impl Iterator<Item = (&str, &'static TaskSpec)> {
-        self.core.registry.iter()
+    pub fn registered(&self) -> impl Iterator<Item = (&str, &TaskSpec)> {
+        self.core.registry.iter().map(|(name, spec)| (name, &**spec))
     }
 
     /// Sync bodies whose attempts are over (cancelled, or too slow) but which could not be stopped, and run on.

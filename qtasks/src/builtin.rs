@@ -4,7 +4,7 @@
 //! for what it waits for may need the last one.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context as Cx, Poll, ready};
 use std::time::Duration;
 
@@ -69,6 +69,14 @@ const fn spec(
     spec.yields_max = Some(u64::MAX);
     spec.log_bytes_max = Some(LOG_BYTES_MAX);
     spec
+}
+
+/// The same, as a worker has them.
+static SHARED: LazyLock<[Arc<TaskSpec>; 3]> = LazyLock::new(|| SPECS.each_ref().map(|spec| Arc::new(spec.clone())));
+
+/// The built-in of a name, as a worker has it.
+pub(crate) fn shared(name: &str) -> Option<&'static Arc<TaskSpec>> {
+    SHARED.iter().find(|spec| spec.name == name)
 }
 
 /// The built-in of a name.

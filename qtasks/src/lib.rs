@@ -20,6 +20,8 @@ mod clock;
 pub mod store;
 
 mod builtin;
+mod executor;
+mod middleware;
 pub mod schedule;
 pub mod signals;
 mod watch;
@@ -44,10 +46,14 @@ pub use clock::Clock;
 pub use context::{Context, FromContext, Resume, State};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
+pub use executor::{Executed, Execution, ExecutorSpec, TaskExecutor};
 pub use group::Group;
 pub use handle::{Ended, TaskHandle, WaitError};
 pub use iter::{Iter, Iterated, Piped};
 pub use json::Json;
+pub use middleware::{
+    Attempt, AttemptOutcome, AttemptService, BoxError, Middleware, MiddlewareSpec, Next, Stopped, Tower,
+};
 pub use rate::Rate;
 pub use retry::{Retry, RetryPolicy};
 pub use schedule::{CatchUp, Schedule, ScheduleHandle};

@@ -10,8 +10,10 @@ pub use crate::erased::{
     outcome, outcome_with, value,
 };
 pub use crate::erased::{Failed, RetryOn, WishFallback, WishOf, WishProbe, Wishes, judged, wish_kind};
+pub use crate::executor::{ExecutorSpec, TaskExecutor};
 pub use crate::generator::{Co, Gen, IterGen, TryGen, TryIterGen, generator};
 pub use crate::iter::{Iter, iter};
+pub use crate::middleware::MiddlewareSpec;
 pub use crate::rate::Rate;
 pub use crate::registry::Registration;
 pub use crate::retry::{RetryPolicy, Wish};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,48 +21,77 @@ inventory::collect!(Registration);
 /// The task functions that an app knows.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    specs: BTreeMap<String, &'static TaskSpec>,
+    specs: BTreeMap<String, Entry>,
     /// Of those that bear another name here than in their own code.
     renamed: Vec<(&'static TaskSpec, String)>,
     /// Names that more than one function bears: an error when a worker starts.
-    doubles: Vec<(String, &'static TaskSpec, &'static TaskSpec)>,
+    doubles: Vec<(String, Arc<TaskSpec>, Arc<TaskSpec>)>,
+    /// Of those that are set differently here.
+    changed: Vec<(&'static TaskSpec, Arc<TaskSpec>)>,
 }
+
+/// A task function as an app knows it.
+#[derive(Debug)]
+struct Entry {
+    spec: Arc<TaskSpec>,
+    /// As it is in the code; `None` of one that was made when the program ran.
+    origin: Option<&'static TaskSpec>,
+}
+
+/// What an app is told about task functions.
+#[derive(Default)]
+pub(crate) struct Choice {
+    pub(crate) only: Option<Vec<&'static TaskSpec>>,
+    pub(crate) more: Vec<&'static TaskSpec>,
+    pub(crate) made: Vec<TaskSpec>,
+    pub(crate) renames: Vec<(String, String)>,
+    pub(crate) changes: Vec<(&'static TaskSpec, Change)>,
+}
+
+/// Changes an app's copy of a spec.
+pub(crate) type Change = Box<dyn FnOnce(TaskSpec) -> TaskSpec + Send>;
 
 impl Registry {
     /// Of all that is linked and all that was registered by hand, or of a given set.
-    pub(crate) fn collect(
-        only: Option<&[&'static TaskSpec]>,
-        more: &[&'static TaskSpec],
-        renames: &[(String, String)],
-    ) -> Result<Self> {
+    pub(crate) fn collect(choice: Choice) -> Result<Self> {
+        let Choice { only, more, made, renames, changes } = choice;
         let mut registry = Registry::default();
         let linked = inventory::iter::<Registration>.into_iter().map(|r| (r.0)());
-        let mut specs: Vec<_> = match only {
-            Some(only) => only.to_vec(),
-            None => linked.collect(),
-        };
+        let mut specs: Vec<_> = only.unwrap_or_else(|| linked.collect());
         specs.extend(more);
         // The linker's order is nobody's.
         specs.sort_by_key(|s| (s.name, s.file, s.line));
         specs.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        let mut own: Vec<(&'static TaskSpec, TaskSpec)> = Vec::new();
+        for (origin, change) in changes {
+            if !specs.iter().any(|spec| std::ptr::eq(*spec, origin)) {
+                let message = format!("`.spec::<{}>(…)`: the app has no such task function", origin.function);
+                return Err(Error::new(ErrorKind::NotFound, message));
+            }
+            match own.iter_mut().find(|(of, _)| std::ptr::eq(*of, origin)) {
+                Some((_, spec)) => *spec = change(spec.clone()),
+                None => own.push((origin, change(origin.clone()))),
+            }
+        }
         let mut unused: BTreeSet<&String> = renames.iter().map(|(path, _)| path).collect();
-        for spec in specs {
-            let is = |path: &str| path == format!("{}::{}", spec.module, spec.function);
+        for origin in specs {
+            let is = |path: &str| path == format!("{}::{}", origin.module, origin.function);
             let rename = renames.iter().find(|(path, _)| is(path));
-            let name = rename.map_or(spec.name, |(_, name)| name);
+            let name = rename.map_or(origin.name, |(_, name)| name);
             if let Some((path, name)) = rename {
                 unused.remove(path);
-                registry.renamed.push((spec, name.clone()));
+                registry.renamed.push((origin, name.clone()));
             }
-            check_name("name of the task", name)
-                .map_err(|e| Error::invalid(format!("{e} (the function at {})", spec.place())))?;
-            if name.starts_with(BUILT_IN) {
-                let message = format!("`{name}` ({}): names that begin with `{BUILT_IN}` are our own", spec.place());
-                return Err(Error::invalid(message));
+            let changed = own.iter().position(|(of, _)| std::ptr::eq(*of, origin)).map(|at| own.swap_remove(at).1);
+            let is_changed = changed.is_some();
+            let spec = Arc::new(changed.unwrap_or_else(|| origin.clone()));
+            if is_changed {
+                registry.changed.push((origin, Arc::clone(&spec)));
             }
-            if let Some(other) = registry.specs.insert(name.to_owned(), spec) {
-                registry.doubles.push((name.to_owned(), other, spec));
-            }
+            registry.insert(name, spec, Some(origin))?;
+        }
+        for spec in made {
+            registry.insert(spec.name, Arc::new(spec), None)?;
         }
         if let Some(path) = unused.first() {
             let message = format!(
@@ -70,6 +100,21 @@ impl Registry {
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         Ok(registry)
+    }
+
+    fn insert(&mut self, name: &str, spec: Arc<TaskSpec>, origin: Option<&'static TaskSpec>) -> Result<()> {
+        check_name("name of the task", name)
+            .map_err(|e| Error::invalid(format!("{e} (the function at {})", spec.place())))?;
+        check_name("name of the queue", spec.queue)
+            .map_err(|e| Error::invalid(format!("{e} (of `{name}`, at {})", spec.place())))?;
+        if name.starts_with(BUILT_IN) {
+            let message = format!("`{name}` ({}): names that begin with `{BUILT_IN}` are our own", spec.place());
+            return Err(Error::invalid(message));
+        }
+        if let Some(other) = self.specs.insert(name.to_owned(), Entry { spec: Arc::clone(&spec), origin }) {
+            self.doubles.push((name.to_owned(), other.spec, spec));
+        }
+        Ok(())
     }
 
     /// Whether a worker can serve the set.
@@ -83,7 +128,7 @@ impl Registry {
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let mut missing = String::new();
-        for (name, spec) in &self.specs {
+        for (name, Entry { spec, .. }) in &self.specs {
             for state in spec.state.iter().filter(|s| !states.contains_key(&(s.id)())) {
                 let _ = write!(missing, " `{name}` ({}) takes `State<{}>`;", spec.place(), state.ty);
             }
@@ -97,16 +142,27 @@ impl Registry {
         Ok(())
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&'static TaskSpec> {
-        self.specs.get(name).copied()
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<TaskSpec>> {
+        self.specs.get(name).map(|entry| &entry.spec)
+    }
+
+    /// The app's own copy of a spec, where it has one.
+    pub(crate) fn own<'a>(&'a self, spec: &'a TaskSpec) -> &'a TaskSpec {
+        let changed = self.changed.iter().find(|(origin, _)| std::ptr::eq(*origin, spec));
+        changed.map_or(spec, |(_, own)| own)
     }
 
     pub(crate) fn names(&self) -> Vec<&str> {
         self.specs.keys().map(String::as_str).collect()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'static TaskSpec)> {
-        self.specs.iter().map(|(name, spec)| (name.as_str(), *spec))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Arc<TaskSpec>)> {
+        self.specs.iter().map(|(name, entry)| (name.as_str(), &entry.spec))
+    }
+
+    /// The specs with what they are in the code.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = (&str, &TaskSpec, Option<&'static TaskSpec>)> {
+        self.specs.iter().map(|(name, entry)| (name.as_str(), &*entry.spec, entry.origin))
     }
 
     /// The name that a task function bears here.
@@ -117,7 +173,7 @@ impl Registry {
 
     /// Every queue that a task function names, and the default one.
     pub(crate) fn queues(&self) -> Vec<String> {
-        let named = self.specs.values().map(|s| s.queue.to_owned());
+        let named = self.specs.values().map(|entry| entry.spec.queue.to_owned());
         named.chain(["default".to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
@@ -139,12 +195,9 @@ impl Registry {
 
 /// What needs a later version: such a task is refused when it is added.
 pub(crate) fn unsupported(spec: &TaskSpec) -> Result<()> {
-    let what = match (spec.executor, spec.keep) {
-        (Some(executor), _) => format!("`executor = {executor}`"),
-        (None, Keep::Last(n)) => format!("`keep = last({n})`"),
-        (None, Keep::All) => return Ok(()),
-    };
-    let message = format!("the task `{}` sets {what}, which this version can't do yet: leave it out", spec.name);
+    let Keep::Last(n) = spec.keep else { return Ok(()) };
+    let message =
+        format!("the task `{}` sets `keep = last({n})`, which this version can't do yet: leave it out", spec.name);
     Err(Error::invalid(message))
 }
 
@@ -156,6 +209,9 @@ pub(crate) struct Published {
     pub(crate) priority: i16,
     pub(crate) tags: Vec<String>,
     args: Vec<PublishedArg>,
+    /// Any arguments go.
+    #[serde(default)]
+    dynamic: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -180,6 +236,7 @@ impl Published {
             priority: spec.priority,
             tags: spec.tags.iter().map(|t| (*t).to_owned()).collect(),
             args: spec.args.iter().map(arg).collect(),
+            dynamic: spec.is_dynamic(),
         }
     }
 
@@ -197,6 +254,9 @@ impl Published {
 
     /// Whether a call has the arguments that the function takes, as far as names tell.
     pub(crate) fn check(&self, args: &Json) -> Result<(), String> {
+        if self.dynamic {
+            return Ok(());
+        }
         let given: serde_json::Value = args.get().map_err(|e| format!("arguments: {e}"))?;
         let is_given: Vec<bool> = match &given {
             serde_json::Value::Null => vec![false; self.args.len()],

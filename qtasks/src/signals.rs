@@ -36,18 +36,18 @@ struct Inner {
     name: String,
     args: Json,
     attempt: u32,
-    spec: &'static TaskSpec,
+    spec: Arc<TaskSpec>,
     scope: current::Scope,
 }
 
 impl SignalTask {
-    pub(crate) fn new(record: &TaskRecord, spec: &'static TaskSpec, scope: &current::Scope) -> Self {
+    pub(crate) fn new(record: &TaskRecord, spec: &Arc<TaskSpec>, scope: &current::Scope) -> Self {
         SignalTask(Arc::new(Inner {
             id: record.id,
             name: record.name.clone(),
             args: record.args.clone(),
             attempt: record.attempt,
-            spec,
+            spec: Arc::clone(spec),
             scope: scope.clone(),
         }))
     }
@@ -63,8 +63,8 @@ impl SignalTask {
     }
 
     /// What is known of its task function.
-    pub fn spec(&self) -> &'static TaskSpec {
-        self.0.spec
+    pub fn spec(&self) -> &TaskSpec {
+        &self.0.spec
     }
 
     /// Its arguments.
@@ -314,13 +314,13 @@ impl Receivers {
 /// The receivers of an app, by the names of task functions; none for those that nobody asked about.
 pub(crate) fn of(registry: &Registry, all: &Receivers) -> HashMap<String, Arc<Receivers>> {
     let mut by_name = HashMap::new();
-    for (name, spec) in registry.iter() {
+    for (name, spec, origin) in registry.origins() {
         let mut receivers = Receivers::default();
         for declared in spec.receivers {
             receivers.declare(declared);
         }
         for registered in inventory::iter::<Registered> {
-            if registered.spec.is_none_or(|of| std::ptr::eq(of(), spec)) {
+            if registered.spec.is_none_or(|of| origin.is_some_and(|origin| std::ptr::eq(of(), origin))) {
                 receivers.declare(&registered.declared);
             }
         }

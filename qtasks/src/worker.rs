@@ -3,6 +3,7 @@
 //! Invariant: nothing is claimed before a slot is free for it, so that the most urgent task is always the next.
 
 mod appender;
+mod execute;
 pub(crate) mod keeper;
 pub(crate) mod lane;
 mod limits;
@@ -25,6 +26,8 @@ use crate::app::{Config, current};
 use crate::builtin;
 use crate::context::States;
 use crate::error::Result;
+use crate::executor::TaskExecutor;
+use crate::middleware::Middleware;
 use crate::registry::Registry;
 use crate::schedule;
 use crate::signals::{Receivers, SignalTask, Told};
@@ -35,8 +38,9 @@ use lane::Lane;
 use run::After;
 pub(crate) use run::panicked;
 use running::Running;
+use sink::Limits;
 pub(crate) use sink::Sink;
-use sink::{Limits, Stop};
+pub(crate) use sink::Stop;
 
 /// What a worker is made of.
 pub(crate) struct Worker {
@@ -46,6 +50,8 @@ pub(crate) struct Worker {
     states: Arc<States>,
     config: Arc<Config>,
     interest: Arc<Interest>,
+    /// By the names of task functions; only of those around which there is something.
+    around: HashMap<String, Around>,
     /// By the names of task functions; only of those that somebody asked about.
     signals: HashMap<String, Arc<Receivers>>,
     appender: Arc<Appender>,
@@ -81,6 +87,24 @@ const BUILT_INS: usize = 1_000;
 /// How often it is looked for built-ins that nobody cleaned up after.
 const TIDY: Duration = Duration::from_secs(30);
 
+/// What there is around bodies.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Around {
+    pub(crate) executor: Option<Arc<dyn TaskExecutor>>,
+    pub(crate) layers: Vec<Arc<dyn Middleware>>,
+}
+
+impl Around {
+    /// What there is around those of one task function, in an app that has this around all; `None` if nothing is.
+    fn of(&self, spec: &TaskSpec) -> Option<Around> {
+        let own = spec.made.executor.clone().or_else(|| spec.executor.map(|executor| executor.make()));
+        let executor = own.or_else(|| self.executor.clone());
+        let named = spec.middleware.iter().map(|layer| layer.make());
+        let layers: Vec<_> = self.layers.iter().cloned().chain(named).chain(spec.made.layers.iter().cloned()).collect();
+        (executor.is_some() || !layers.is_empty()).then_some(Around { executor, layers })
+    }
+}
+
 /// An attempt that has begun, and what there is to do when it is over.
 struct Begun {
     sink: Arc<Sink>,
@@ -100,11 +124,13 @@ impl Worker {
         config: Arc<Config>,
         interest: Arc<Interest>,
         signals: HashMap<String, Arc<Receivers>>,
+        around: &Around,
     ) -> (Arc<Self>, Arc<Appender>, tokio::sync::mpsc::UnboundedReceiver<Job>) {
         let running = Arc::<Running>::default();
         let (appender, jobs) = Appender::new(Arc::clone(&store), Arc::downgrade(&running));
         let bodies = Arc::new(Lane::new(config.worker.clone(), config.concurrency, false));
         let built_ins = Arc::new(Lane::new(format!("{}/built-in", config.worker), BUILT_INS, true));
+        let around = registry.iter().filter_map(|(name, spec)| Some((name.to_owned(), around.of(spec)?))).collect();
         let worker = Worker {
             name: config.worker.as_str().into(),
             store,
@@ -112,6 +138,7 @@ impl Worker {
             states,
             config,
             interest,
+            around,
             signals,
             appender: Arc::clone(&appender),
             runtime: tokio::runtime::Handle::current(),
@@ -310,7 +337,8 @@ impl Worker {
         let signals = signals
             .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &within) }));
         let job = Box::new(run::Job {
-            spec,
+            spec: Arc::clone(spec),
+            around: self.around.get(&task.record.name).cloned(),
             signals: signals.clone(),
             sink: Arc::clone(&sink),
             store: Arc::clone(&self.store),
@@ -369,8 +397,8 @@ impl Worker {
         sink.lane.look();
     }
 
-    fn spec(&self, name: &str) -> Option<&'static TaskSpec> {
-        self.registry.get(name).or_else(|| builtin::get(name))
+    fn spec(&self, name: &str) -> Option<&Arc<TaskSpec>> {
+        self.registry.get(name).or_else(|| builtin::shared(name))
     }
 
     /// Cleans up after a built-in that has ended.

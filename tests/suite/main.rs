@@ -3,6 +3,7 @@
 
 mod attempts;
 mod crash;
+mod executors;
 mod forms;
 mod iters;
 mod life;

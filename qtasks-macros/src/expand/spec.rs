@@ -62,7 +62,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
     };
     let wishes = retry_on(model).map(|(wishes, _)| wishes);
     let (line, fields) = (quote_spanned!(span=> ::core::line!()), fields(model));
-    let limits = limits(model);
+    let (limits, around) = (limits(model), around(model));
     quote! {
         const __QTASKS_ARGS: &[#p::ArgSpec] = &[#(#args),*];
         #wishes
@@ -80,6 +80,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
             spec.line = #line;
             #fields
             #limits
+            #around
             spec
         };
         &__QTASKS_SPEC
@@ -169,11 +170,25 @@ fn fields(model: &Model) -> TokenStream {
     if let Some(schedule) = args.schedule.spec(p, duration) {
         set("schedule", option(Some(schedule)));
     }
-    if let Some(executor) = &args.executor {
-        let path = text(executor);
-        set("executor", option(Some(quote!(#path))));
-    }
     out
+}
+
+/// What there is around the body.
+fn around(model: &Model) -> TokenStream {
+    let (p, args) = (&model.p, &model.args);
+    let named = |what: &str, value: TokenStream| {
+        let (name, span) = (text(&value), value.span());
+        let (p, what) = (respan(p, span), syn::Ident::new(what, span));
+        quote_spanned!(span=> #p::#what::new(#name, || ::std::sync::Arc::new(#value)))
+    };
+    let executor = args.executor.as_ref().map(|path| {
+        let executor = option(Some(named("ExecutorSpec", path.to_token_stream())));
+        quote!(spec.executor = #executor;)
+    });
+    let layers: Vec<_> = args.middleware.iter().map(|layer| named("MiddlewareSpec", layer.to_token_stream())).collect();
+    let layers = (!layers.is_empty())
+        .then(|| quote!(spec.middleware = { const LAYERS: &[#p::MiddlewareSpec] = &[#(#layers),*]; LAYERS };));
+    quote!(#executor #layers)
 }
 
 /// How many may run at once, and in how long.

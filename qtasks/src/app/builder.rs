@@ -7,12 +7,16 @@ use std::time::Duration;
 use super::{Config, Qtasks};
 use crate::context::States;
 use crate::error::{Error, Result};
+use crate::executor::TaskExecutor;
+use crate::middleware::Middleware;
 use crate::rate::Rate;
+use crate::registry::Choice;
 use crate::signals::{
     AfterLoop, BeforeJob, BeforeLoop, OnCancel, OnFailure, OnRetry, OnSuccess, ReceiverOutput, Receivers, receiver,
 };
 use crate::store::Store;
 use crate::task::{TaskFn, TaskSpec, check_name};
+use crate::worker::Around;
 
 /// Sets up an app with a worker. Every setting has a default.
 #[must_use = "an app is made by `.start().await`"]
@@ -21,12 +25,11 @@ pub struct Builder {
     pub(super) url: Option<String>,
     pub(super) store: Option<Arc<dyn Store>>,
     pub(super) states: States,
-    pub(super) only: Option<Vec<&'static TaskSpec>>,
-    pub(super) more: Vec<&'static TaskSpec>,
-    pub(super) renames: Vec<(String, String)>,
+    pub(super) choice: Choice,
     pub(super) config: Config,
     pub(super) install: bool,
     pub(super) receivers: Receivers,
+    pub(super) around: Around,
 }
 
 impl std::fmt::Debug for Builder {
@@ -84,19 +87,44 @@ impl Builder {
 
     /// The only task functions of this app. Defaults to all that are linked into the program.
     pub fn tasks(mut self, specs: impl IntoIterator<Item = &'static TaskSpec>) -> Self {
-        self.only = Some(specs.into_iter().collect());
+        self.choice.only = Some(specs.into_iter().collect());
         self
     }
 
     /// One more task function, for platforms on which those that are linked are not found.
     pub fn register<F: TaskFn>(mut self) -> Self {
-        self.more.push(F::spec());
+        self.choice.more.push(F::spec());
+        self
+    }
+
+    /// Sets something about a task function in this app only: `.spec::<report>(|s| s.priority(1).executor(Sum))`.
+    pub fn spec<F: TaskFn>(mut self, change: impl FnOnce(TaskSpec) -> TaskSpec + Send + 'static) -> Self {
+        self.choice.changes.push((F::spec(), Box::new(change)));
+        self
+    }
+
+    /// One more task, that is made when the program runs: see [`TaskSpec::dynamic`].
+    pub fn register_spec(mut self, spec: TaskSpec) -> Self {
+        self.choice.made.push(spec);
+        self
+    }
+
+    /// The executor of all bodies whose task function has none of its own: see [`TaskExecutor`].
+    pub fn executor(mut self, executor: impl TaskExecutor) -> Self {
+        self.around.executor = Some(Arc::new(executor));
+        self
+    }
+
+    /// One more middleware around all attempts, inside of those before it: see [`Middleware`], and
+    /// [`Tower`](crate::Tower) for a layer of tower. What qtasks itself runs has none.
+    pub fn layer(mut self, middleware: impl Middleware) -> Self {
+        self.around.layers.push(Arc::new(middleware));
         self
     }
 
     /// Gives the task function at a module path (`my_crate::mails::send`) another name in this app.
     pub fn rename(mut self, path: impl Into<String>, name: impl Into<String>) -> Self {
-        self.renames.push((path.into(), name.into()));
+        self.choice.renames.push((path.into(), name.into()));
         self
     }
 

@@ -43,25 +43,29 @@ pub(super) async fn run(core: &Arc<Core>, template: Plain, mut source: Source) -
     let spec = spec.ok_or_else(|| core.registry.unknown(&task.name))?;
     let mut results = Vec::new();
     while let Some(args) = source.next(names.as_ref()).await? {
-        results.push(one(core, spec, args).await);
+        results.push(one(core, &spec, args).await);
     }
     Ok(Inline(results))
 }
 
-async fn one(core: &Arc<Core>, spec: &'static TaskSpec, args: Json) -> std::result::Result<Json, TaskFailure> {
+async fn one(core: &Arc<Core>, spec: &Arc<TaskSpec>, args: Json) -> std::result::Result<Json, TaskFailure> {
     let ctx = Context::in_place(Arc::clone(&core.states));
-    let start = spec.start;
-    match start {
+    let generating = spec.generating;
+    if let Some(start) = &spec.made.start {
+        let mut run = caught(|| start(&ctx, args.as_bytes()))?;
+        return drive(&mut run, generating).await;
+    }
+    match spec.start {
         Start::Async(start) => {
             let mut run = caught(|| start(&ctx, args.as_bytes()))?;
-            drive(&mut run, spec.generating).await
+            drive(&mut run, generating).await
         }
         Start::Sync(start) => {
             let (send, done) = oneshot::channel();
             let runtime = core.runtime.clone();
             let body = move || {
                 let result = caught(|| start(&ctx, args.as_bytes())).and_then(|mut run| {
-                    let mut driven = pin!(drive(&mut run, spec.generating));
+                    let mut driven = pin!(drive(&mut run, generating));
                     // A sync body is polled outside of any runtime; what waits all the same, within it.
                     match driven.as_mut().poll(&mut Cx::from_waker(Waker::noop())) {
                         Poll::Ready(result) => result,

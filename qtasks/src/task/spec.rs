@@ -1,13 +1,19 @@
 //! [`TaskSpec`]: what is registered of a task function.
 
 use std::any::TypeId;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::erased::{BoxRun, LocalBoxRun};
+use crate::erased::{self, BoxRun, LocalBoxRun};
+use crate::executor::{ExecutorSpec, TaskExecutor};
+use crate::json::Json;
+use crate::middleware::{Middleware, MiddlewareSpec};
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::signals::Declared;
@@ -61,8 +67,10 @@ pub struct TaskSpec {
     pub keep: Keep,
     /// When it runs by itself.
     pub schedule: Option<ScheduleSpec>,
-    /// The executor it asks for, as written.
-    pub executor: Option<&'static str>,
+    /// The executor that its attribute names.
+    pub executor: Option<ExecutorSpec>,
+    /// The middlewares that its attribute names, the outermost first.
+    pub middleware: &'static [MiddlewareSpec],
     /// The path of the module it stands in.
     pub module: &'static str,
     /// Its name in the code, which `name = "…"` does not change.
@@ -80,7 +88,23 @@ pub struct TaskSpec {
     #[doc(hidden)]
     #[serde(skip)]
     pub start: Start,
+    /// What is set when the program runs. Apart, as what has a destructor can't be set in a constant.
+    #[serde(skip)]
+    pub(crate) made: Made,
 }
+
+/// What an app's own copy of a spec has besides.
+#[derive(Clone, Default)]
+pub(crate) struct Made {
+    /// Instead of the attribute's.
+    pub(crate) executor: Option<Arc<dyn TaskExecutor>>,
+    pub(crate) layers: Vec<Arc<dyn Middleware>>,
+    /// Instead of `start`, of a task without the macro: its arguments are its own affair.
+    pub(crate) start: Option<Arc<DynamicStart>>,
+}
+
+/// Makes a run out of any arguments.
+pub(crate) type DynamicStart = dyn Fn(&Context, &[u8]) -> Result<BoxRun, TaskFailure> + Send + Sync;
 
 impl TaskSpec {
     /// What the macro starts from: a plain async task with every default.
@@ -110,6 +134,7 @@ impl TaskSpec {
             keep: Keep::All,
             schedule: None,
             executor: None,
+            middleware: &[],
             module: "",
             function: "",
             file: "",
@@ -117,12 +142,132 @@ impl TaskSpec {
             retry_on: None,
             receivers: &[],
             start,
+            made: Made { executor: None, layers: Vec::new(), start: None },
         }
+    }
+
+    // ---- what may be set of an app's own copy: see `Builder::spec`
+
+    /// The priority of its tasks unless they say another.
+    #[must_use]
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The queue its tasks go to unless they say another.
+    #[must_use]
+    pub fn queue(mut self, queue: &str) -> Self {
+        self.queue = interned(queue);
+        self
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn description(mut self, description: &str) -> Self {
+        self.description = Some(interned(description));
+        self
+    }
+
+    /// How failed attempts are retried unless a task says otherwise.
+    #[must_use]
+    pub fn retry(mut self, retry: impl Into<RetryPolicy>) -> Self {
+        self.retry = retry.into();
+        self
+    }
+
+    /// The longest an attempt may take unless a task says otherwise.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Option<Duration>) -> Self {
+        self.time_limit = limit;
+        self
+    }
+
+    /// The executor of its bodies, instead of that of its attribute and of the app.
+    #[must_use]
+    pub fn executor(mut self, executor: impl TaskExecutor) -> Self {
+        self.made.executor = Some(Arc::new(executor));
+        self
+    }
+
+    /// One more middleware around its attempts, inside of those before it and of those of the app.
+    #[must_use]
+    pub fn layer(mut self, middleware: impl Middleware) -> Self {
+        self.made.layers.push(Arc::new(middleware));
+        self
+    }
+
+    /// A plain task without the macro, for [`Builder::register_spec`](crate::Builder::register_spec): `body` gets the
+    /// arguments as JSON, whatever they are. Such a task is added by its name.
+    ///
+    /// # Examples
+    /// ```
+    /// use qtasks::{Context, Json, TaskSpec};
+    ///
+    /// let shout = TaskSpec::dynamic("shout", |_: Context, args: Json| async move {
+    ///     let word: Vec<String> = args.get().map_err(|e| e.to_string())?;
+    ///     Ok::<_, String>(word.join(" ").to_uppercase())
+    /// });
+    /// assert_eq!(shout.name, "shout");
+    /// ```
+    pub fn dynamic<F, T, E>(name: &str, body: impl Fn(Context, Json) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: erased::TaskValue,
+        E: erased::TaskError + 'static,
+    {
+        let start = move |ctx: &Context, args: &[u8]| {
+            let source = erased::from_future(body(ctx.clone(), json(args)));
+            let pipe = erased::direct(|never: crate::task::Never| match never {});
+            Ok(erased::boxed(
+                source,
+                pipe,
+                erased::never(),
+                erased::fallible::<T, E, erased::WishOf<0>>(),
+                erased::value::<T>(),
+            ))
+        };
+        TaskSpec::made(name, TaskKind::Async, start)
+    }
+
+    /// A generator without the macro, for [`Builder::register_spec`](crate::Builder::register_spec): each item of the
+    /// stream is yielded, the first error fails the task. Such a task is added by its name.
+    pub fn dynamic_gen<S, T, E>(name: &str, body: impl Fn(Context, Json) -> S + Send + Sync + 'static) -> Self
+    where
+        S: futures::Stream<Item = Result<T, E>> + Send + 'static,
+        T: erased::TaskValue,
+        E: erased::TaskError + 'static,
+    {
+        let start = move |ctx: &Context, args: &[u8]| {
+            let source = erased::from_stream(body(ctx.clone(), json(args)));
+            let pipe = erased::direct(erased::fallible::<T, E, erased::WishOf<0>>());
+            Ok(erased::boxed(source, pipe, erased::value::<T>(), |()| Ok(()), erased::nothing()))
+        };
+        TaskSpec::made(name, TaskKind::AsyncGen, start)
+    }
+
+    fn made(
+        name: &str,
+        kind: TaskKind,
+        start: impl Fn(&Context, &[u8]) -> Result<BoxRun, TaskFailure> + Send + Sync + 'static,
+    ) -> Self {
+        fn never(_: &Context, _: &[u8]) -> Result<BoxRun, TaskFailure> {
+            Err(TaskFailure::new(crate::FailureKind::Error, "a task is run by its own function"))
+        }
+        let mut spec = TaskSpec::new(interned(name), kind, Start::Async(never));
+        spec.file = "registered by hand";
+        spec.made.start = Some(Arc::new(start));
+        spec
+    }
+
+    /// Whether any arguments go: what they are is for the body to see.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        self.made.start.is_some()
     }
 
     /// Where it stands: `src/tasks.rs:12`.
     pub(crate) fn place(&self) -> String {
-        format!("{}:{}", self.file, self.line)
+        if self.line == 0 { self.file.to_owned() } else { format!("{}:{}", self.file, self.line) }
     }
 }
 
@@ -137,6 +282,22 @@ impl fmt::Debug for TaskSpec {
             .field("place", &self.place())
             .finish_non_exhaustive()
     }
+}
+
+fn json(args: &[u8]) -> Json {
+    Json::trusted(bytes::Bytes::copy_from_slice(args))
+}
+
+/// A text for as long as the program runs; each only once, as there are as many as the program has words for them.
+fn interned(text: &str) -> &'static str {
+    static TEXTS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = texts.get(text) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(text.to_owned().into_boxed_str());
+    texts.insert(kept);
+    kept
 }
 
 /// Sync or async, plain or generating.

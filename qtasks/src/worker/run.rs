@@ -12,14 +12,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context as Cx, Poll, Waker};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
 use super::replay::{Replay, Verdict};
 use super::sink::{Accepted, Sink, Stop};
 use super::threads;
+use super::{Around, execute};
 use crate::app::current;
 use crate::context::{Attempt as _, Context, ResumePoint, States};
 use crate::erased::{Item, Run};
+use crate::json::Json;
+use crate::middleware::{Attempt, AttemptOutcome, Middleware, Next, Stopped};
 use crate::retry::RetryPolicy;
 use crate::signals::{Ending, Told};
 use crate::store::{ClaimedTask, Outcome, Store};
@@ -30,7 +34,9 @@ const TURN: u32 = 64;
 
 /// What an attempt is made of. Boxed where it goes, for futures would carry it in each of their layers.
 pub(crate) struct Job {
-    pub(crate) spec: &'static TaskSpec,
+    pub(crate) spec: Arc<TaskSpec>,
+    /// What there is around the body, if anything is.
+    pub(crate) around: Option<Around>,
     /// Those who asked about it, if there are any.
     pub(crate) signals: Option<Arc<Told>>,
     pub(crate) task: ClaimedTask,
@@ -47,7 +53,7 @@ pub(crate) struct Job {
 
 /// How a body ended.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     Returned(Vec<u8>),
     Failed(TaskFailure),
     Stopped(Stop),
@@ -74,9 +80,9 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
     }
     sink.started(&job.worker);
     let body = async {
-        match job.spec.start {
-            Start::Async(_) => on_the_runtime(job).await,
-            Start::Sync(_) => on_a_thread(job).await,
+        match &job.around {
+            Some(around) if !around.layers.is_empty() => layered(job).await,
+            _ => run(job).await,
         }
     };
     let end = match limit {
@@ -111,6 +117,62 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
         End::Stopped(Stop::Fenced) => return After::IsLost,
     };
     After::Ends(ending)
+}
+
+/// Runs a body where it belongs.
+async fn run(job: Box<Job>) -> End {
+    match job.spec.start {
+        Start::Async(_) => on_the_runtime(job).await,
+        Start::Sync(_) => on_a_thread(job).await,
+    }
+}
+
+/// Runs a body within what there is around it.
+async fn layered(job: Box<Job>) -> End {
+    let layers: Arc<[_]> = job.around.iter().flat_map(|around| around.layers.iter().cloned()).collect();
+    let (scope, sink, bytes_max) = (job.scope.clone(), Arc::clone(&job.sink), job.value_bytes_max);
+    let (spec, context, args) = (Arc::clone(&job.spec), job.context(), job.task.record.args.clone());
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&over);
+    let body = async move {
+        let end = run(job).await;
+        ended.store(true, Ordering::SeqCst);
+        match end {
+            End::Returned(value) => AttemptOutcome::Completed((!value.is_empty()).then(|| Json::trusted(value.into()))),
+            End::Failed(failure) => AttemptOutcome::Failed(failure),
+            End::Stopped(stop) => AttemptOutcome::Stopped(Stopped(stop)),
+        }
+    };
+    let attempt = Attempt::new(spec, context, args, Box::pin(body));
+    let mut layered = pin!(AssertUnwindSafe(Next::new(layers).run(attempt)).catch_unwind());
+    let outcome = poll_fn(|cx| {
+        let _scope = current::enter(&scope);
+        layered.as_mut().poll(cx)
+    });
+    let end = match outcome.await {
+        Ok(AttemptOutcome::Completed(value)) => end_with(value, bytes_max),
+        Ok(AttemptOutcome::Failed(failure)) => End::Failed(failure),
+        Ok(AttemptOutcome::Stopped(Stopped(stop))) => End::Stopped(stop),
+        Err(payload) => {
+            let failure = panicked(&*payload);
+            End::Failed(TaskFailure::new(FailureKind::Middleware, format!("it panicked: {}", failure.message)))
+        }
+    };
+    if !over.load(Ordering::SeqCst) {
+        // It was dropped, or never begun; a sync one runs on until it sees this.
+        sink.stop(Stop::Fail(TaskFailure::new(FailureKind::Middleware, "the body was dropped")));
+    }
+    end
+}
+
+/// The end with a value that is not the body's own.
+pub(super) fn end_with(value: Option<Json>, bytes_max: usize) -> End {
+    let value = value.map_or_else(Vec::new, |value| value.as_bytes().to_vec());
+    if value.len() <= bytes_max {
+        return End::Returned(value);
+    }
+    let message = format!("the returned value has {} bytes, of at most {bytes_max}", value.len());
+    End::Failed(TaskFailure::new(FailureKind::Limit, message))
 }
 
 /// What says whether an attempt that failed is followed by another.
@@ -150,7 +212,7 @@ fn fail(sink: &Sink, failure: TaskFailure, policy: &Policy, failures: u32) -> En
 }
 
 /// Where the loop is polled: whether it must step into the runtime to wait.
-struct Place {
+pub(super) struct Place {
     sync: bool,
     /// The body may not be polled now: the loop waits for something of the runtime's.
     inside: AtomicBool,
@@ -162,12 +224,12 @@ impl Place {
     }
 
     /// Goes on where there is a runtime.
-    async fn enter(&self) {
+    pub(super) async fn enter(&self) {
         self.switch(true).await;
     }
 
     /// Goes on where there is none.
-    async fn leave(&self) {
+    pub(super) async fn leave(&self) {
         self.switch(false).await;
     }
 
@@ -201,15 +263,15 @@ fn block_on<T>(place: &Place, runtime: &tokio::runtime::Handle, future: impl Fut
     }
 }
 
-/// What the macro made of a task function.
-type StartFn<R> = fn(&Context, &[u8]) -> Result<Pin<Box<R>>, TaskFailure>;
+/// A run, if the arguments can be read.
+type Made<R> = Result<Pin<Box<R>>, TaskFailure>;
 
 impl Job {
     fn mode(&self) -> OnRetry {
         self.spec.on_retry
     }
 
-    fn context(&self) -> Context {
+    pub(super) fn context(&self) -> Context {
         let record = &self.task.record;
         let resume = match self.mode() {
             OnRetry::Resume => ResumePoint {
@@ -224,8 +286,19 @@ impl Job {
         Context::new(record.id, record.name.clone(), record.attempt, states, resume, run)
     }
 
+    /// Makes the run of an async task.
+    fn start_async(&self) -> Result<Body<dyn Run + Send>, TaskFailure> {
+        if let Some(start) = &self.spec.made.start {
+            return self.begin(|ctx, args| start(ctx, args));
+        }
+        match self.spec.start {
+            Start::Async(start) => self.begin(start),
+            Start::Sync(_) => unreachable!("a sync task has a thread"),
+        }
+    }
+
     /// Makes the run, by the task's own code.
-    fn start<R: Run + ?Sized>(&self, start: StartFn<R>) -> Result<Body<R>, TaskFailure> {
+    fn begin<R: Run + ?Sized>(&self, start: impl Fn(&Context, &[u8]) -> Made<R>) -> Result<Body<R>, TaskFailure> {
         let started = catch_unwind(AssertUnwindSafe(|| start(&self.context(), self.task.record.args.as_bytes())));
         started.unwrap_or_else(|payload| Err(panicked(&*payload))).map(|run| Body(Some(run)))
     }
@@ -234,9 +307,8 @@ impl Job {
 async fn on_the_runtime(job: Box<Job>) -> End {
     let place = Place::new(false);
     let replay = Replay::prepare(&job.store, &job.task, job.mode(), &job.sink, &job.runtime).await;
-    let Start::Async(start) = job.spec.start else { unreachable!("a sync task has a thread") };
     let mut scoped = pin!(async {
-        match job.start(start) {
+        match job.start_async() {
             Ok(body) => drive(body, &job, replay, &place).await,
             Err(failure) => End::Failed(failure),
         }
@@ -257,7 +329,7 @@ async fn on_a_thread(job: Box<Job>) -> End {
         let Start::Sync(start) = job.spec.start else { unreachable!("an async task has no thread") };
         let scope = current::enter(&job.scope);
         let end = block_on(&place, &job.runtime, async {
-            match job.start(start) {
+            match job.begin(start) {
                 Ok(body) => drive(body, &job, replay, &place).await,
                 Err(failure) => End::Failed(failure),
             }
@@ -293,14 +365,14 @@ async fn on_a_thread(job: Box<Job>) -> End {
 }
 
 /// What a poll of the body brought.
-enum Step {
+pub(super) enum Step {
     Item(Item),
     Panic(TaskFailure),
     Stop(Stop),
 }
 
 /// A run; dropping it drops the body, whose own code may panic then.
-struct Body<R: Run + ?Sized>(Option<Pin<Box<R>>>);
+pub(super) struct Body<R: Run + ?Sized>(Option<Pin<Box<R>>>);
 
 impl<R: Run + ?Sized> Body<R> {
     fn run(&mut self) -> Pin<&mut R> {
@@ -318,41 +390,33 @@ impl<R: Run + ?Sized> Drop for Body<R> {
 }
 
 /// The loop.
-async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, mut replay: Replay, place: &Place) -> End {
+async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, replay: Replay, place: &Place) -> End {
+    if let Some(executor) = job.around.as_ref().and_then(|around| around.executor.as_ref()) {
+        return Box::pin(execute::drive(body, job, replay, place, executor)).await;
+    }
     let sink = &*job.sink;
-    let told = job.signals.as_deref().filter(|told| told.receivers.in_loop());
+    let mut emit = Emit::new(job, replay, place);
     let mut out = Vec::with_capacity(256);
-    let mut turn = 0;
     loop {
         out.clear();
-        let (hash, stored) = match next(&mut body, sink, &mut out).await {
+        let (mut hash, stored) = match next(&mut body, sink, &mut out).await {
             Step::Item(Item::Yield { hash, stored }) => (hash, stored),
-            Step::Item(Item::Return) => return returned(out, sink, &replay, job.value_bytes_max),
+            Step::Item(Item::Return) => return returned(out, sink, &emit.replay, job.value_bytes_max),
             Step::Item(Item::Error(failure)) => return End::Failed(at_value(*failure, sink)),
             Step::Panic(failure) => return End::Failed(failure),
             Step::Stop(stop) => return End::Stopped(stop),
         };
-        let Some(verdict) = verdict(hash, &mut replay, sink, place).await else {
-            return End::Stopped(sink.asked_to_stop().unwrap_or(Stop::Fenced));
-        };
-        match verdict {
-            Verdict::Same => {
+        match emit.verdict(hash).await {
+            Ok(Verdict::Same) => {
                 if !stored {
                     body.run().skip();
                 }
-                sink.verified();
-                turn = next_turn(turn, place).await;
                 continue;
             }
-            Verdict::Different => sink.rewind(sink.yields()),
-            Verdict::New => {}
+            Ok(Verdict::Different | Verdict::New) => {}
+            Err(end) => return end,
         }
-        let mut hash = hash;
-        if let Some(told) = told {
-            place.enter().await;
-            told.before_loop(sink.yields()).await;
-            place.leave().await;
-        }
+        emit.announce().await;
         if !stored {
             match handle(&mut body, sink, &mut out, place).await {
                 Ok(Some(other)) => hash = other,
@@ -362,21 +426,83 @@ async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, mut replay: Replay
                 Err(Step::Item(_)) => unreachable!("a handler brings no items"),
             }
         }
+        if let Err(end) = emit.keep(hash, &out).await {
+            return end;
+        }
+    }
+}
+
+/// Values on their way from a body to its sink.
+pub(super) struct Emit<'a> {
+    job: &'a Job,
+    replay: Replay,
+    place: &'a Place,
+    /// Those who want to hear of each value.
+    told: Option<&'a Told>,
+    /// Those who want to see each value.
+    layers: &'a [Arc<dyn Middleware>],
+    context: Option<Context>,
+    turn: u32,
+}
+
+impl<'a> Emit<'a> {
+    pub(super) fn new(job: &'a Job, replay: Replay, place: &'a Place) -> Self {
+        let told = job.signals.as_deref().filter(|told| told.receivers.in_loop());
+        let layers = job.around.as_ref().map_or(&[][..], |around| &around.layers);
+        let context = (!layers.is_empty()).then(|| job.context());
+        Emit { job, replay, place, told, layers, context, turn: 0 }
+    }
+
+    /// What the next value is to the log. One that is there already is done with.
+    #[inline]
+    pub(super) async fn verdict(&mut self, hash: u64) -> Result<Verdict, End> {
+        let sink = &*self.job.sink;
+        let Some(verdict) = verdict(hash, &mut self.replay, sink, self.place).await else {
+            return Err(End::Stopped(sink.asked_to_stop().unwrap_or(Stop::Fenced)));
+        };
+        match verdict {
+            Verdict::Same => {
+                sink.verified();
+                self.turn = next_turn(self.turn, self.place).await;
+            }
+            Verdict::Different => sink.rewind(sink.yields()),
+            Verdict::New => {}
+        }
+        Ok(verdict)
+    }
+
+    /// Tells that there is a value.
+    #[inline]
+    pub(super) async fn announce(&self) {
+        if let Some(told) = self.told {
+            self.place.enter().await;
+            told.before_loop(self.job.sink.yields()).await;
+            self.place.leave().await;
+        }
+    }
+
+    /// Hands a value over to be stored.
+    #[inline]
+    pub(super) async fn keep(&mut self, hash: u64, value: &[u8]) -> Result<(), End> {
+        let (sink, place) = (&*self.job.sink, self.place);
         let index = sink.yields();
-        match sink.yielded(hash, &out) {
-            Err(failure) => return End::Failed(failure),
-            Ok(_) if told.is_some() => {
+        if let Some(context) = &self.context {
+            show(self.layers, context, index, value);
+        }
+        match sink.yielded(hash, value) {
+            Err(failure) => return Err(End::Failed(failure)),
+            Ok(_) if self.told.is_some() => {
                 place.enter().await;
                 sink.write();
                 if sink.drained().await.is_ok()
-                    && let Some(told) = told
+                    && let Some(told) = self.told
                 {
-                    told.after_loop(index, &out).await;
+                    told.after_loop(index, value).await;
                 }
                 place.leave().await;
             }
-            Ok(Accepted::Gathering) => turn = next_turn(turn, place).await,
-            Ok(Accepted::Written) => turn = next_turn(TURN, place).await,
+            Ok(Accepted::Gathering) => self.turn = next_turn(self.turn, place).await,
+            Ok(Accepted::Written) => self.turn = next_turn(TURN, place).await,
             Ok(Accepted::Full) => {
                 sink.write();
                 place.enter().await;
@@ -384,11 +510,29 @@ async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, mut replay: Replay
                 place.leave().await;
             }
         }
+        Ok(())
+    }
+
+    /// The body came to its end: what the log holds beyond that is void.
+    pub(super) fn end(&self) {
+        if let Some(to) = self.replay.short() {
+            self.job.sink.rewind(to);
+        }
+    }
+}
+
+/// Shows a value to those around the body.
+fn show(layers: &[Arc<dyn Middleware>], context: &Context, index: u64, value: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<&serde_json::value::RawValue>(value) else { return };
+    for layer in layers {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| layer.on_yield(context, index, value))) {
+            tracing::warn!(?layer, failure = %panicked(&*payload), "a middleware panicked at a value");
+        }
     }
 }
 
 /// The next item of the body. While that waits, what there is goes to the store.
-async fn next<R: Run + ?Sized>(body: &mut Body<R>, sink: &Sink, out: &mut Vec<u8>) -> Step {
+pub(super) async fn next<R: Run + ?Sized>(body: &mut Body<R>, sink: &Sink, out: &mut Vec<u8>) -> Step {
     poll_fn(|cx| {
         sink.register(cx.waker());
         if let Some(stop) = sink.asked_to_stop() {
@@ -425,7 +569,7 @@ async fn verdict(hash: u64, replay: &mut Replay, sink: &Sink, place: &Place) -> 
 }
 
 /// Puts the item just yielded through its handler, where there is one.
-async fn handle<R: Run + ?Sized>(
+pub(super) async fn handle<R: Run + ?Sized>(
     body: &mut Body<R>,
     sink: &Sink,
     out: &mut Vec<u8>,
@@ -468,7 +612,7 @@ fn returned(value: Vec<u8>, sink: &Sink, replay: &Replay, bytes_max: usize) -> E
 }
 
 /// A value that can't be written is at an index; an error of the body is at none.
-fn at_value(failure: TaskFailure, sink: &Sink) -> TaskFailure {
+pub(super) fn at_value(failure: TaskFailure, sink: &Sink) -> TaskFailure {
     if failure.kind == FailureKind::Codec { failure.at(sink.yields()) } else { failure }
 }
 

@@ -43,7 +43,7 @@ async fn others() -> i64 {
     yield_!(1);
 }
 
-#[task(keep = last(2), executor = crate::nowhere::Own)]
+#[task(keep = last(2), executor = crate::forms::arguments::own::Executor)]
 async fn resumes(from: Resume<i64>) -> i64 {
     let _ = from;
     yield_!(1);
@@ -70,7 +70,7 @@ fn arguments_of_the_attribute_are_registered() {
 
     let spec = resumes::spec();
     assert_eq!((spec.on_retry, spec.keep), (OnRetry::Resume, Keep::Last(2)));
-    assert_eq!(spec.executor, Some("crate::nowhere::Own"));
+    assert_eq!(spec.executor.unwrap().name(), "crate::forms::arguments::own::Executor");
 }
 
 #[test]
@@ -80,7 +80,14 @@ fn what_is_not_said_is_the_default() {
     assert_eq!((spec.priority, spec.retry, spec.time_limit), (0, RetryPolicy::none(), None));
     assert_eq!((spec.tags.len(), spec.state.len(), spec.args.len()), (0, 0, 0));
     assert_eq!((spec.yields_max, spec.log_bytes_max), (None, None));
-    assert_eq!((spec.on_retry, spec.keep, spec.executor), (OnRetry::Replay, Keep::All, None));
+    assert_eq!((spec.on_retry, spec.keep, spec.executor.is_none()), (OnRetry::Replay, Keep::All, true));
     assert_eq!((spec.module, spec.line > 0), (module_path!(), true));
     assert!(spec.file.ends_with("forms/arguments.rs"));
+}
+
+mod own {
+    /// Does nothing of its own.
+    #[derive(Debug)]
+    pub(super) struct Executor;
+    impl qtasks::TaskExecutor for Executor {}
 }

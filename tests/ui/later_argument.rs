@@ -1,8 +1,0 @@
-use qtasks::prelude::*;
-#[task(middleware = log, cron = "0 3 * * *")]
-async fn f(n: i64) -> i64 {
-    yield_!(n);
-}
-fn main() {
-    let _ = f::add_task(1);
-}
