@@ -25,7 +25,7 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     let Model { cfgs, p, f, .. } = model;
     let ident = &f.sig.ident;
     let (old, (function, body)) = (uses_deprecated(model), function_and_body(model));
-    let declared = declared_type(model, &written_args(model), &spec::spec(model), &spec::codec(model));
+    let declared = declared_type(model, &add(model), &iter(model), &spec::spec(model), &spec::codec(model));
     quote! {
         #function
         #declared
@@ -165,22 +165,20 @@ fn in_type(model: &Model, functions: &TokenStream) -> TokenStream {
 }
 
 /// The type of the task, with what its functions do: also without a body, where there are errors.
-pub(crate) fn declared_type(model: &Model, args: &TokenStream, spec: &TokenStream, codec: &TokenStream) -> TokenStream {
+pub(crate) fn declared_type(
+    model: &Model,
+    add: &TokenStream,
+    iter: &TokenStream,
+    spec: &TokenStream,
+    codec: &TokenStream,
+) -> TokenStream {
     let Model { p, cfgs, f: Function { attrs, vis, sig, .. }, .. } = model;
     let (ident, name) = (&sig.ident, model.name());
     let shared = attrs.iter().filter(|a| a.path().is_ident("deprecated") || is_hidden(a));
     let caller = model.params.iter().filter(|p| matches!(p.from, From::Caller { .. }));
-    let add_params = declared(caller.clone());
-    let (idents, types_of_args) = (idents(caller.clone()), caller.map(|param| &param.ty));
-    // One argument is itself; several are a tuple.
-    let (pattern, item) = match &idents[..] {
-        [only] => (quote!(#only), quote!(#(#types_of_args)*)),
-        _ => (quote!((#(#idents),*)), quote!((#(#types_of_args),*))),
-    };
+    let add_params = declared(caller);
     let struct_doc = format!("The task of [`{name}`](fn@{name}): what sends it to a worker.");
     let add_doc = format!("Adds a task that runs `{name}` on a worker.");
-    let iter_doc = format!("Runs `{name}` for each of many arguments, and gathers what comes of them.");
-    let (iter, args_type) = (hidden("I"), quote!(#p::ArgsWriter));
     let task_name = spec::name(model);
     let (types, old) = (types(model), uses_deprecated(model));
     let generates = model.is_generating().then(|| quote!(#(#cfgs)* #old impl #p::Generates for #ident {}));
@@ -205,23 +203,9 @@ pub(crate) fn declared_type(model: &Model, args: &TokenStream, spec: &TokenStrea
             pub const NAME: &'static ::core::primitive::str = #task_name;
 
             #[doc = #add_doc]
-            pub fn add_task(#(#add_params),*) -> #p::AddTask<Self> {
-                #p::add_task::<Self>(Self::__args(#(#idents),*))
-            }
+            pub fn add_task(#(#add_params),*) -> #p::AddTask<Self> { #add }
 
-            #[doc = #iter_doc]
-            pub fn iter<#iter>(args: #iter) -> #p::Iter<Self>
-            where
-                #iter: ::core::iter::IntoIterator<
-                    Item = #item,
-                    IntoIter: ::core::marker::Send + 'static,
-                >,
-            {
-                #p::iter::<Self, _, _>(args, |#pattern| Self::__args(#(#idents),*))
-            }
-
-            #[doc(hidden)]
-            fn __args(#(#add_params),*) -> #args_type { #args }
+            #iter
 
             /// What is registered of the task.
             #[must_use]
@@ -262,8 +246,33 @@ fn types(model: &Model) -> TokenStream {
     }
 }
 
-/// The arguments of a call, written.
-fn written_args(model: &Model) -> TokenStream {
+/// Runs the task for each of many arguments.
+fn iter(model: &Model) -> TokenStream {
+    let p = &model.p;
+    let caller: Vec<_> = model.params.iter().filter(|p| matches!(p.from, From::Caller { .. })).collect();
+    let (idents, types) = (idents(caller.iter().copied()), caller.iter().map(|param| &param.ty));
+    // One argument is itself; several are a tuple.
+    let (pattern, item) = match &idents[..] {
+        [only] => (quote!(#only), quote!(#(#types)*)),
+        _ => (quote!((#(#idents),*)), quote!((#(#types),*))),
+    };
+    let (doc, generic) = (iter_doc(model), hidden("I"));
+    quote! {
+        #[doc = #doc]
+        pub fn iter<#generic>(args: #generic) -> #p::Iter<Self>
+        where
+            #generic: ::core::iter::IntoIterator<Item = #item, IntoIter: ::core::marker::Send + 'static>,
+        {
+            #p::iter(args, |#pattern| Self::add_task(#(#idents),*))
+        }
+    }
+}
+
+pub(crate) fn iter_doc(model: &Model) -> String {
+    format!("Runs `{}` for each of many arguments, and gathers what comes of them.", model.name())
+}
+
+fn add(model: &Model) -> TokenStream {
     let p = &model.p;
     let args = hidden("args");
     let writes: Vec<TokenStream> = model
@@ -282,6 +291,6 @@ fn written_args(model: &Model) -> TokenStream {
     quote! {
         let #mutable #args = #p::ArgsWriter::new();
         #(#writes)*
-        #args
+        #p::add_task::<Self>(#args)
     }
 }

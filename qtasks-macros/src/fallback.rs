@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{FnArg, ReturnType, parse_quote};
 
-use crate::expand::declared_type;
+use crate::expand::{declared_type, iter_doc};
 use crate::input::Function;
 use crate::model::Model;
 use crate::params::{From, idents};
@@ -16,8 +16,11 @@ use crate::yields::first_use;
 pub(crate) fn task(model: &Model) -> TokenStream {
     let body = quote!(::core::unimplemented!());
     let idents = idents(model.params.iter().filter(|p| matches!(p.from, From::Caller { .. })));
-    let args = quote!(let _ = (#(#idents),*); #body);
-    let (function, declared) = (function(&model.f), declared_type(model, &args, &body, &body));
+    let add = quote!(let _ = (#(#idents),*); #body);
+    // Of whatever arguments: their types may be what is wrong.
+    let (p, doc) = (&model.p, iter_doc(model));
+    let iter = quote!(#[doc = #doc] pub fn iter<I>(_: I) -> #p::Iter<Self> { #body });
+    let (function, declared) = (function(&model.f), declared_type(model, &add, &iter, &body, &body));
     quote!(#function #declared)
 }
 

@@ -121,6 +121,14 @@ impl<F: TaskFn> AddTask<F> {
         AddTask::new(name, Ok(Json::null()))
     }
 
+    /// The arguments that it was given.
+    pub(crate) fn into_args(self) -> Result<Json> {
+        match self.args {
+            Args::Given(args) => args,
+            Args::Late(_) => Err(Error::invalid("its arguments are made when it is added")),
+        }
+    }
+
     /// The same once more, without arguments.
     pub(crate) fn again(&self) -> Self {
         let AddTask { name, options, core, unchecked, .. } = self;

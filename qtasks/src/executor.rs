@@ -31,8 +31,7 @@ pub type Executed = Result<Option<Json>, TaskFailure>;
 /// # Examples
 /// The sum of what a generator yields, instead of each value:
 /// ```
-/// use futures::future::BoxFuture;
-/// use qtasks::{Executed, Execution, TaskExecutor};
+/// use qtasks::{BoxFuture, Executed, Execution, TaskExecutor};
 ///
 /// #[derive(Debug)]
 /// struct Sum;

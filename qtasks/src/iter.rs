@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use crate::add_task::AddTask;
 use crate::app::{Core, Qtasks};
-use crate::args::ArgsWriter;
 use crate::builtin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
@@ -108,10 +107,10 @@ pub fn iter<F, I, W>(args: I, write: W) -> Iter<F>
 where
     F: TaskFn,
     I: IntoIterator<IntoIter: Send + 'static>,
-    W: Fn(I::Item) -> ArgsWriter + Send + 'static,
+    W: Fn(I::Item) -> AddTask<F> + Send + 'static,
 {
     let mut iter = Iter::new();
-    let lazy = Lazy::Iterator(Box::new(args.into_iter().map(move |item| write(item).finish())));
+    let lazy = Lazy::Iterator(Box::new(args.into_iter().map(move |item| write(item).into_args())));
     iter.lazy = Some(Mutex::new(lazy));
     iter
 }

@@ -65,6 +65,7 @@ pub use task::{
 pub use watch::{Events, Values};
 
 pub use async_stream::{stream, try_stream};
+pub use futures::future::BoxFuture;
 pub use futures::{Stream, StreamExt, TryStreamExt};
 pub use qtasks_macros::{receiver, task, tasks};
 

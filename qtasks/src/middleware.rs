@@ -26,8 +26,7 @@ use crate::worker::Stop;
 ///
 /// # Examples
 /// ```
-/// use futures::future::BoxFuture;
-/// use qtasks::{Attempt, AttemptOutcome, Middleware, Next};
+/// use qtasks::{Attempt, AttemptOutcome, BoxFuture, Middleware, Next};
 ///
 /// /// Says how long attempts take.
 /// #[derive(Debug)]

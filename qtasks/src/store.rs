@@ -194,6 +194,7 @@ pub struct NewTask {
     /// At most one unfinished task of a name has this key.
     pub unique: Option<String>,
     /// Takes the place of the task that has the unique key, if that was never started.
+    #[serde(default)]
     pub replace: bool,
     /// At most one task ever has this key.
     pub idempotency_key: Option<String>,
@@ -206,6 +207,7 @@ pub struct NewTask {
     /// Instead of the function's own.
     pub time_limit: Option<Duration>,
     /// How long after its end it keeps its log, instead of what is kept of others.
+    #[serde(default)]
     pub retention: Option<Duration>,
 }
 

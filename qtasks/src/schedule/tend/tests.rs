@@ -20,11 +20,13 @@ fn definition(args: &str) -> Definition {
         expires: None,
         held: false,
         unique: None,
+        replace: false,
         idempotency_key: None,
         retry_of: None,
         parent: None,
         retry: None,
         time_limit: None,
+        retention: None,
     };
     let when = super::super::when::When::every(Duration::from_secs(3600)).unwrap();
     Definition { when, starting: None, repeats: None, catch_up: CatchUp::One, overlap: true, task }
