@@ -148,6 +148,15 @@ impl Core {
         self.worker.get()?.attempt(id)
     }
 
+    /// Cancels a task. One that nobody was running has ended: those who asked are told here.
+    pub(crate) async fn cancel(&self, id: TaskId, reason: String) -> Result<store::Cancelled> {
+        let cancelled = self.store.cancel(id, reason).await?;
+        if let (store::Cancelled::Done, Some(worker)) = (cancelled, self.worker.get()) {
+            worker.tell_over(vec![id]);
+        }
+        Ok(cancelled)
+    }
+
     /// A task is added to a queue: unless the worker was told which queues to serve, it serves this one too.
     pub(crate) fn serve_also(&self, queue: &str) {
         if let Some(worker) = self.worker.get() {

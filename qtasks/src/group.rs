@@ -122,7 +122,7 @@ impl Group {
     pub async fn cancel(&self, reason: &str) -> Result<usize> {
         let mut cancelled = 0;
         for task in self.fetch().await?.iter().filter(|t| !t.status.is_ended()) {
-            self.core.store.cancel(task.id, reason.to_owned()).await?;
+            self.core.cancel(task.id, reason.to_owned()).await?;
             cancelled += 1;
         }
         Ok(cancelled)

@@ -139,7 +139,7 @@ impl<F: TaskFn> TaskHandle<F> {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
     pub async fn cancel(&self, reason: impl Into<String>) -> Result<Cancelled> {
-        self.core.store.cancel(self.id, reason.into()).await
+        self.core.cancel(self.id, reason.into()).await
     }
 
     /// How its attempts failed so far, in order: each tells its attempt. The last one of a task that failed is how the

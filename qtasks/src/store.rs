@@ -320,7 +320,7 @@ pub struct Sweep {
 }
 
 /// What a [`Sweep`] did, in tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Swept {
     /// Due, and queued.
     pub promoted: usize,
@@ -330,6 +330,8 @@ pub struct Swept {
     pub ended: usize,
     /// Not started in time.
     pub expired: usize,
+    /// Which they are: those that ended, and those that were not started in time.
+    pub over: Vec<TaskId>,
 }
 
 /// Events for the log of one running task: see [`Store::append`].

@@ -15,7 +15,7 @@ pub(crate) mod threads;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -30,9 +30,9 @@ use crate::executor::TaskExecutor;
 use crate::middleware::Middleware;
 use crate::registry::Registry;
 use crate::schedule;
-use crate::signals::{Receivers, SignalTask, Told};
+use crate::signals::{Ending, Receivers, SignalTask, Told};
 use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Limit, Offer, Store};
-use crate::task::{BUILT_IN, TaskId, TaskRecord, TaskSpec};
+use crate::task::{BUILT_IN, Status, TaskId, TaskRecord, TaskSpec};
 use appender::{Appender, Job};
 use lane::Lane;
 use run::After;
@@ -71,6 +71,7 @@ pub(crate) struct Worker {
     attempts: TaskTracker,
     abandoned: Arc<AtomicUsize>,
     closed: AtomicBool,
+    scope: OnceLock<current::Scope>,
 }
 
 #[derive(Default)]
@@ -152,6 +153,7 @@ impl Worker {
             attempts: TaskTracker::new(),
             abandoned: Arc::default(),
             closed: AtomicBool::new(false),
+            scope: OnceLock::new(),
         };
         let queues = worker.config.queues.clone().unwrap_or_else(|| worker.registry.queues());
         for queue in queues {
@@ -222,6 +224,7 @@ impl Worker {
 
     /// Begins to work. The loops count as attempts, so that `shutdown` waits for them as well.
     pub(crate) fn start(self: &Arc<Self>, scope: current::Scope) {
+        let _ = self.scope.set(scope.clone());
         for lane in [&self.bodies, &self.built_ins] {
             self.attempts.spawn(Arc::clone(self).run(Arc::clone(lane), scope.clone()));
         }
@@ -411,6 +414,28 @@ impl Worker {
         if let Err(error) = cleaned.await {
             tracing::warn!(%error, %id, "what a built-in task leaves could not be cleaned up yet");
         }
+    }
+
+    /// Tells those who asked that tasks have ended which no worker was running: cancelled, expired, lost.
+    pub(crate) fn tell_over(self: &Arc<Self>, ids: Vec<TaskId>) {
+        if ids.is_empty() || self.signals.is_empty() {
+            return;
+        }
+        let worker = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let Ok(records) = worker.store.get(ids).await else { return };
+            for record in records.into_iter().flatten() {
+                let Some(receivers) = worker.signals.get(&record.name) else { continue };
+                let (Some(spec), Some(scope)) = (worker.spec(&record.name), worker.scope.get()) else { continue };
+                let Some(failure) = record.failure() else { continue };
+                let ending = match record.status {
+                    Status::Cancelled => Ending::Cancelled(failure.message),
+                    _ => Ending::Failed(failure),
+                };
+                let task = SignalTask::new(&record, spec, &scope.within(record.id));
+                Told { receivers: Arc::clone(receivers), task }.end(ending, None).await;
+            }
+        });
     }
 
     /// Gives back what was claimed and not begun. A worker that has crashed gives nothing back.

@@ -254,3 +254,43 @@ async fn receivers_stand_at_the_task_anywhere_in_the_program_and_at_the_app() {
     assert_eq!(HEARD.lock().unwrap()[&other.id], ["all abc", "app"]);
     app.shutdown().await.unwrap();
 }
+
+/// Of those that nobody runs, the app that cancels tells, or the worker that finds them expired or lost.
+#[tokio::test]
+async fn the_end_of_what_nobody_runs_is_told_too() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (cancels, failures) = (Arc::clone(&heard), Arc::clone(&heard));
+    let name = crate::store_named("told-of-nobody");
+    let app = Qtasks::builder()
+        .store(&*name)
+        .tasks([endless::spec()])
+        .queues(["served"])
+        .lease(Duration::from_millis(400))
+        .scan(Duration::from_millis(50))
+        .crashes(0)
+        .on_cancel(move |s: OnCancel| cancels.lock().unwrap().push(format!("cancelled: {}", s.reason)))
+        .on_failure(move |s: OnFailure| failures.lock().unwrap().push(format!("{}", s.error.kind)))
+        .start()
+        .await
+        .unwrap();
+    let waiting = endless::add_task().on(&app).queue("nobody").await.unwrap();
+    waiting.cancel("not needed").await.unwrap();
+    crate::until(|| heard.lock().unwrap().len() == 1).await;
+    endless::add_task().on(&app).queue("nobody").expires(Duration::from_millis(1)).await.unwrap();
+    crate::until(|| heard.lock().unwrap().len() == 2).await;
+    // A worker that dies with a task.
+    let other = Qtasks::builder().store(&*name).tasks([endless::spec()]).queues(["other"]);
+    let other = other.lease(Duration::from_millis(400)).start().await.unwrap();
+    let lost = endless::add_task().on(&other).queue("other").await.unwrap();
+    let began = TaskHandle::<endless>::attach(&app, lost.id()).await.unwrap();
+    crate::until_async(async || began.status().await.unwrap() == Status::Running).await;
+    drop(other);
+    crate::until(|| heard.lock().unwrap().len() == 3).await;
+    assert_eq!(*heard.lock().unwrap(), ["cancelled: not needed", "cancelled: expired", "lost"]);
+    app.shutdown().await.unwrap();
+}
+
+#[task]
+async fn endless() {
+    std::future::pending::<()>().await;
+}

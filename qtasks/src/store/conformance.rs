@@ -108,6 +108,7 @@ macro_rules! store_conformance {
             release_gives_back_without_counting,
             release_under_a_cancel_ends_the_task,
             a_sweep_needs_no_worker,
+            a_sweep_tells_what_it_ended,
             a_sweep_that_finds_nothing_is_marked,
             a_gap_is_counted_once,
             a_sweep_does_no_more_than_it_is_told,
@@ -327,6 +328,7 @@ async fn pass(store: &dyn Store, clock: &Clock, time: Duration) -> Swept {
         all.requeued += swept.requeued;
         all.ended += swept.ended;
         all.expired += swept.expired;
+        all.over.extend(swept.over);
     }
     all
 }

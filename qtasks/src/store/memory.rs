@@ -538,7 +538,10 @@ impl State {
         let late: Vec<TaskId> =
             self.expiring.iter().take_while(|(at, _)| *at <= now).take(sweep.max).map(|(_, id)| *id).collect();
         for id in late {
-            swept.expired += usize::from(self.move_(id, hints, |life| life.expire(now)));
+            if self.move_(id, hints, |life| life.expire(now)) {
+                swept.expired += 1;
+                swept.over.push(id);
+            }
         }
         self.rates.retain(|_, next| *next > now.saturating_mul(1_000_000));
         self.claims.retain(|_, (.., at)| now.saturating_sub(*at) < super::CLAIMS_KEPT_MS);
@@ -553,6 +556,7 @@ impl State {
                 swept.requeued += 1;
             } else {
                 swept.ended += 1;
+                swept.over.push(id);
             }
         }
         swept

@@ -54,7 +54,8 @@ pub(crate) async fn start(
                 worker.as_ref().map(|(worker, appender, _)| (worker.clone(), Arc::clone(appender))),
             );
             let back = give_back(&store, times, worker.as_ref().map(|(_, appender, _)| Arc::clone(appender)));
-            let sweeps = sweeps(&store, times, retention);
+            let told = worker.as_ref().map(|(worker, ..)| worker.clone());
+            let sweeps = sweeps(&store, times, retention, told);
             let appends = async {
                 match worker {
                     Some((_, appender, jobs)) => appender.keep(jobs).await,
@@ -127,7 +128,7 @@ async fn give_back(store: &Arc<dyn Store>, times: Times, appender: Option<Arc<Ap
 }
 
 /// Sets right what time has changed; every process does so, with or without a worker.
-async fn sweeps(store: &Arc<dyn Store>, times: Times, retention: Option<Prune>) {
+async fn sweeps(store: &Arc<dyn Store>, times: Times, retention: Option<Prune>, worker: Option<Weak<Worker>>) {
     let Times { lease, heartbeat, scan, crashes_max } = times;
     // However rarely the app looks for tasks: a short lease that ran out is to be seen, and no gap.
     let scan = scan.min(lease / 4);
@@ -141,6 +142,9 @@ async fn sweeps(store: &Arc<dyn Store>, times: Times, retention: Option<Prune>) 
                 }
                 let most = swept.promoted.max(swept.expired).max(swept.requeued + swept.ended);
                 more |= most >= STEP;
+                if let Some(worker) = worker.as_ref().and_then(Weak::upgrade) {
+                    worker.tell_over(swept.over);
+                }
             }
             Err(error) => tracing::warn!(%error, "the store could not be swept"),
         }

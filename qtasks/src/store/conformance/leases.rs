@@ -119,10 +119,34 @@ cases! {
         other.sweep(SWEEP).await.unwrap();
         claim_one(&*store).await;
         let swept = pass(&*other, &clock, LEASE).await;
-        assert_eq!(swept, Swept { promoted: 1, requeued: 1, ended: 0, expired: 1 });
+        assert_eq!(swept, Swept { promoted: 1, requeued: 1, ended: 0, expired: 1, over: vec![ids[2]] });
         for (id, status) in ids.into_iter().zip([Status::Queued, Status::Queued, Status::Cancelled]) {
             assert_eq!(record(&*store, id).await.status, status);
         }
+    }
+
+    /// Who sweeps can tell others of each.
+    a_sweep_tells_what_it_ended(store, clock) {
+        let lost = add(&*store, NewTask { priority: -2, ..new("a") }).await;
+        let cancelled = add(&*store, NewTask { priority: -1, ..new("a") }).await;
+        let again = add(&*store, new("b")).await;
+        let late = add(&*store, NewTask { expires: Some(LEASE), ..new("x") }).await;
+        store.sweep(SWEEP).await.unwrap();
+        assert_eq!(store.claim(claim("w", 9)).await.unwrap().tasks.len(), 3);
+        store.cancel(cancelled, "why".into()).await.unwrap();
+        for _ in 0..3 {
+            clock.advance(LEASE / 3);
+            assert_eq!(store.sweep(SWEEP).await.unwrap(), Swept::default());
+        }
+        clock.advance(Duration::from_millis(1));
+        let swept = store.sweep(Sweep { crashes_max: 0, ..SWEEP }).await.unwrap();
+        assert_eq!((swept.ended, swept.expired, swept.requeued), (3, 1, 0));
+        let mut over = swept.over;
+        over.sort();
+        let mut expected = vec![lost, cancelled, again, late];
+        expected.sort();
+        assert_eq!(over, expected);
+        assert_eq!(store.sweep(SWEEP).await.unwrap().over, []);
     }
 
     /// Who looks in vain has looked: no gap is seen after it.
@@ -152,7 +176,7 @@ cases! {
             clock.advance(Duration::from_secs(3600));
             let first = store.sweep(SWEEP).await.unwrap();
             let found = usize::from(gap == 1);
-            assert_eq!(first, Swept { promoted: found, expired: found, ..Swept::default() });
+            assert_eq!((first.promoted, first.expired, first.requeued + first.ended), (found, found, 0));
             for ms in [0, 1_500, 1_500, 999] {
                 clock.advance(Duration::from_millis(ms));
                 assert_eq!(store.sweep(SWEEP).await.unwrap(), Swept::default());
@@ -180,8 +204,8 @@ cases! {
         clock.advance(Duration::from_millis(1));
         assert_eq!(store.sweep(Sweep { max: 0, ..SWEEP }).await.unwrap(), Swept::default());
         for left in [2, 2, 1, 0] {
-            let swept = Swept { promoted: left, requeued: left, ended: 0, expired: left };
-            assert_eq!(store.sweep(small).await.unwrap(), swept);
+            let swept = store.sweep(small).await.unwrap();
+            assert_eq!([swept.promoted, swept.requeued, swept.ended, swept.expired], [left, left, 0, left]);
         }
     }
 

@@ -473,7 +473,10 @@ impl<'a> Tx<'a> {
         let sql = "SELECT id FROM task WHERE expires IS NOT NULL AND attempt = 0 AND status < 3 AND expires <= ?1 \
              ORDER BY expires LIMIT ?2";
         for id in self.ids(sql, (signed(now), limit(sweep.max)))? {
-            swept.expired += usize::from(self.move_(id, |life| life.expire(now))?);
+            if self.move_(id, |life| life.expire(now))? {
+                swept.expired += 1;
+                swept.over.push(id);
+            }
         }
         // The presence of workers that are gone, and documents past their time.
         let old = signed(now.saturating_sub(CLAIMS_KEPT_MS));
@@ -488,7 +491,10 @@ impl<'a> Tx<'a> {
                 (life.status.is_ended(), change)
             })?;
             match ended {
-                Some((true, Some(_))) => swept.ended += 1,
+                Some((true, Some(_))) => {
+                    swept.ended += 1;
+                    swept.over.push(id);
+                }
                 Some((false, Some(_))) => swept.requeued += 1,
                 _ => {}
             }
