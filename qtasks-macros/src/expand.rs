@@ -16,7 +16,7 @@ use crate::yields::co;
 
 mod attrs;
 mod run;
-mod spec;
+pub(crate) mod spec;
 
 use attrs::{in_two_places, is_builtin, is_hidden, is_lint, uses_deprecated};
 

@@ -19,6 +19,7 @@ mod params;
 mod receiver;
 mod retry;
 mod schedule;
+mod stream_task;
 mod types;
 mod yields;
 
@@ -190,13 +191,18 @@ use model::Model;
 #[proc_macro_attribute]
 pub fn task(args: TokenStream, item: TokenStream) -> TokenStream {
     let item = proc_macro2::TokenStream::from(item);
+    if let Ok(stream_task) = syn::parse2::<syn::ItemImpl>(item.clone())
+        && stream_task::is_one(&stream_task)
+    {
+        return stream_task::expand(args.into(), stream_task).into();
+    }
     match syn::parse2::<Function>(item.clone()) {
         Ok(f) => one(args.into(), f).into(),
         Err(e) => {
             // No function, or one that does not parse: let rustc say what it thinks of it as well.
             let error = match syn::parse2::<syn::Item>(item.clone()) {
                 Ok(other) if !matches!(other, syn::Item::Fn(_) | syn::Item::Verbatim(_)) => {
-                    syn::Error::new_spanned(other, "`#[task]` goes on a function")
+                    syn::Error::new_spanned(other, "`#[task]` goes on a function, or on an `impl StreamTask for …`")
                 }
                 _ => e,
             };

@@ -111,6 +111,12 @@ impl<F: TaskFn> AddTask<F> {
         AddTask::new(Some(name), args)
     }
 
+    /// With arguments that are written already.
+    pub(crate) fn of_args(args: Result<Json, serde_json::Error>) -> Self {
+        let args = args.map_err(|e| Error::new(ErrorKind::Codec, format!("the fields of `{}`: {e}", F::NAME)));
+        AddTask::new(None, args)
+    }
+
     /// With arguments that are made when the app is known.
     pub(crate) fn late(args: Late) -> Self {
         AddTask { args: Args::Late(Mutex::new(args)), ..AddTask::empty(None) }

@@ -18,7 +18,7 @@ use crate::registry::{Published, Registry};
 use crate::schedule;
 use crate::signals;
 use crate::store::{self, Added, Due, List, Listed, NewTask, Stats, Store};
-use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskSpec};
+use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskRecord, TaskSpec};
 use crate::watch::Hub;
 use crate::worker::{Sink, Worker, keeper};
 
@@ -344,6 +344,23 @@ impl Qtasks {
     /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
     pub async fn task(&self, id: TaskId) -> Result<TaskHandle<AnyTask>> {
         TaskHandle::attach(self, id).await
+    }
+
+    /// Whether a worker has the task, in whatever process: while its lease holds.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn is_running(&self, id: TaskId) -> Result<bool> {
+        Ok(self.core.hub.record(id).await?.status == Status::Running)
+    }
+
+    /// The tasks that workers have, in whatever process, the newest first, at most 1,000.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn running(&self) -> Result<Vec<TaskRecord>> {
+        let running = List { status: vec![Status::Running], limit: 1000, ..List::default() };
+        Ok(self.list(running).await?.tasks)
     }
 
     /// Records that match, the newest first.

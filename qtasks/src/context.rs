@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
+use crate::stream_task::Slot;
 use crate::task::{FailureKind, TaskFailure, TaskId, check_name};
 
 /// The most bytes that a checkpoint may take.
@@ -57,6 +58,8 @@ struct Inner {
     resume: ResumePoint,
     /// `None` where the function is called directly.
     run: Option<Arc<dyn Attempt>>,
+    /// Of a `StreamTask`, through which it yields.
+    slot: Option<Arc<Slot>>,
 }
 
 /// What the attempts before this one left.
@@ -76,7 +79,41 @@ impl Context {
         resume: ResumePoint,
         run: Arc<dyn Attempt>,
     ) -> Self {
-        Context(Arc::new(Inner { id, name, attempt, states, resume, run: Some(run) }))
+        Context(Arc::new(Inner { id, name, attempt, states, resume, run: Some(run), slot: None }))
+    }
+
+    /// The same for a body that yields through it.
+    pub(crate) fn with_slot(&self, slot: Arc<Slot>) -> Self {
+        let Inner { id, name, attempt, states, resume, run, .. } = &*self.0;
+        Context(Arc::new(Inner {
+            id: *id,
+            name: name.clone(),
+            attempt: *attempt,
+            states: Arc::clone(states),
+            resume: resume.clone(),
+            run: run.clone(),
+            slot: Some(slot),
+        }))
+    }
+
+    pub(crate) fn slot(&self) -> Option<&Arc<Slot>> {
+        self.0.slot.as_ref()
+    }
+
+    /// Whether the function is called directly.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.0.run.is_none()
+    }
+
+    /// Fails the task: the body is dropped where it awaits this.
+    pub(crate) async fn fail(&self, failure: TaskFailure) {
+        match &self.0.run {
+            Some(run) => run.fail(failure),
+            None => tracing::error!(%failure, "a task would fail here"),
+        }
+        if !self.is_detached() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// A context for calling a task function directly, without a queue: events and checkpoints go nowhere.
@@ -88,6 +125,7 @@ impl Context {
             states: Arc::default(),
             resume: ResumePoint::default(),
             run: None,
+            slot: None,
         }))
     }
 
@@ -100,6 +138,7 @@ impl Context {
             states,
             resume: ResumePoint::default(),
             run: None,
+            slot: None,
         }))
     }
 

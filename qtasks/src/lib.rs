@@ -34,6 +34,7 @@ mod chain;
 mod group;
 mod handle;
 mod iter;
+mod stream_task;
 
 #[doc(hidden)]
 #[path = "private.rs"]
@@ -58,6 +59,7 @@ pub use rate::Rate;
 pub use retry::{Retry, RetryPolicy};
 pub use schedule::{CatchUp, Schedule, ScheduleHandle};
 pub use store::Store;
+pub use stream_task::StreamTask;
 pub use task::{
     AnyTask, ArgSpec, FailureKind, Generates, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure, TaskFn,
     TaskId, TaskKind, TaskRecord, TaskSpec,

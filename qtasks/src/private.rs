@@ -18,12 +18,14 @@ pub use crate::rate::Rate;
 pub use crate::registry::Registration;
 pub use crate::retry::{RetryPolicy, Wish};
 pub use crate::signals::{Declared, Registered, hear, hear_value};
+pub use crate::stream_task::{StreamTask, fields, stream_task};
 pub use crate::task::{
     ArgSpec, Codec, Generates, Keep, Never, OnRetry, ScheduleSpec, Start, StateSpec, TaskFailure, TaskFn, TaskKind,
     TaskSpec,
 };
 pub use futures::Stream;
 pub use inventory;
+pub use serde_json::Value as JsonValue;
 pub use std::vec::Vec;
 
 use crate::task::NAME_BYTES_MAX;

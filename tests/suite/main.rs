@@ -15,6 +15,7 @@ mod seeds;
 mod signals;
 mod sqlite;
 mod stores;
+mod stream_tasks;
 mod tidy;
 mod watchers;
 

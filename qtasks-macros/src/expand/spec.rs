@@ -15,7 +15,7 @@ use crate::retry::retry_on;
 use crate::types::{is_option, respan, text};
 
 /// The name under which workers know it. One that is no literal is checked by the compiler.
-pub(super) fn name(model: &Model) -> TokenStream {
+pub(crate) fn name(model: &Model) -> TokenStream {
     let p = &model.p;
     match &model.args.name {
         Some(name) if literal(name).is_some() => name.to_token_stream(),
@@ -34,7 +34,7 @@ pub(super) fn yield_value(model: &Model) -> TokenStream {
 }
 
 /// The same of what comes at the end.
-pub(super) fn end_value(model: &Model) -> TokenStream {
+pub(crate) fn end_value(model: &Model) -> TokenStream {
     let (p, ok) = (&model.p, &model.end.ok);
     if model.is_generating() && !model.has_final_value() {
         return quote!(#p::nothing());
@@ -60,7 +60,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
         (false, true) => (quote!(AsyncGen), quote!(Async)),
         (false, false) => (quote!(Async), quote!(Async)),
     };
-    let wishes = retry_on(model).map(|(wishes, _)| wishes);
+    let wishes = wishes(model);
     let (line, fields) = (quote_spanned!(span=> ::core::line!()), fields(model));
     let (limits, around) = (limits(model), around(model));
     quote! {
@@ -87,6 +87,11 @@ pub(super) fn spec(model: &Model) -> TokenStream {
     }
 }
 
+/// What reads the errors for `retry_on`.
+pub(crate) fn wishes(model: &Model) -> Option<TokenStream> {
+    retry_on(model).map(|(wishes, _)| wishes)
+}
+
 fn arg_specs(model: &Model) -> impl Iterator<Item = TokenStream> {
     let p = &model.p;
     model.params.iter().filter_map(move |param| match &param.from {
@@ -108,7 +113,7 @@ fn option(value: Option<TokenStream>) -> TokenStream {
 }
 
 /// Assignments to what the attribute sets.
-fn fields(model: &Model) -> TokenStream {
+pub(crate) fn fields(model: &Model) -> TokenStream {
     let (p, args) = (&model.p, &model.args);
     let mut out = retries(model);
     let mut set = |field: &str, value: TokenStream| {
@@ -174,7 +179,7 @@ fn fields(model: &Model) -> TokenStream {
 }
 
 /// What there is around the body.
-fn around(model: &Model) -> TokenStream {
+pub(crate) fn around(model: &Model) -> TokenStream {
     let (p, args) = (&model.p, &model.args);
     let named = |what: &str, value: TokenStream| {
         let (name, span) = (text(&value), value.span());
@@ -192,7 +197,7 @@ fn around(model: &Model) -> TokenStream {
 }
 
 /// How many may run at once, and in how long.
-fn limits(model: &Model) -> TokenStream {
+pub(crate) fn limits(model: &Model) -> TokenStream {
     let (p, args) = (&model.p, &model.args);
     let concurrency = args.concurrency.as_ref().map(|tasks| {
         let tasks = typed(tasks, &quote!(::core::primitive::u32));

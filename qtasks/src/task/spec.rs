@@ -88,6 +88,10 @@ pub struct TaskSpec {
     #[doc(hidden)]
     #[serde(skip)]
     pub start: Start,
+    /// Any arguments go: what they are is for the body to see.
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub any_args: bool,
     /// What is set when the program runs. Apart, as what has a destructor can't be set in a constant.
     #[serde(skip)]
     pub(crate) made: Made,
@@ -142,6 +146,7 @@ impl TaskSpec {
             retry_on: None,
             receivers: &[],
             start,
+            any_args: false,
             made: Made { executor: None, layers: Vec::new(), start: None },
         }
     }
@@ -257,12 +262,13 @@ impl TaskSpec {
         let mut spec = TaskSpec::new(interned(name), kind, Start::Async(never));
         spec.file = "registered by hand";
         spec.made.start = Some(Arc::new(start));
+        spec.any_args = true;
         spec
     }
 
     /// Whether any arguments go: what they are is for the body to see.
     pub(crate) fn is_dynamic(&self) -> bool {
-        self.made.start.is_some()
+        self.any_args
     }
 
     /// Where it stands: `src/tasks.rs:12`.
