@@ -27,7 +27,7 @@ mod item;
 mod pipe;
 
 pub(crate) use chain::{Link, Links};
-pub(crate) use clean::{clean, tidy};
+pub(crate) use clean::{cancel, clean, removed, tidy};
 pub(crate) use collate::{AHEAD, Plan, Seal, seal_key};
 pub(crate) use item::Item;
 pub(crate) use pipe::Piping;

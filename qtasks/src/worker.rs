@@ -12,7 +12,7 @@ mod running;
 mod sink;
 pub(crate) mod threads;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -209,9 +209,10 @@ impl Worker {
     /// Cleans up after built-ins whose worker died before it could.
     async fn tidy(self: Arc<Self>, scope: current::Scope) {
         let every = TIDY.max(self.config.times.scan);
+        let mut known = HashSet::new();
         while self.closing.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
             let Some(core) = scope.core() else { return };
-            if let Err(error) = builtin::tidy(&core).await {
+            if let Err(error) = builtin::tidy(&core, &mut known).await {
                 tracing::warn!(%error, "what built-in tasks left could not be looked at");
             }
         }
@@ -270,9 +271,13 @@ impl Worker {
             before.stop(Stop::Fenced);
         }
         sink.lane.enter();
+        if sink.lane.built_in && self.closing.is_cancelled() {
+            // Claimed just before.
+            sink.stop(Stop::Shutdown);
+        }
         let built_in = sink.lane.built_in.then(|| (scope.clone(), task.record.id));
         let awaited = !sink.lane.built_in && self.is_awaited(&task.record);
-        let scope = scope.within(task.record.id);
+        let scope = scope.within(&sink);
         let signals = self.signals.get(&task.record.name);
         let signals = signals
             .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &scope) }));
@@ -354,11 +359,6 @@ impl Worker {
         if let Err(error) = self.store.release(leases).await {
             tracing::warn!(%error, "tasks could not be given back; their leases will run out");
         }
-    }
-
-    /// The attempt at a task, if it is here.
-    pub(crate) fn attempt(&self, id: TaskId) -> Option<Arc<Sink>> {
-        self.running.get(id)
     }
 
     /// Somebody wants a task cancelled that may be running here.

@@ -51,6 +51,7 @@ impl File {
             parent: None,
             retry: None,
             time_limit: None,
+            retention: None,
         };
         for first in (0..tasks).step_by(BATCH as usize) {
             let batch: Vec<NewTask> = (first..tasks.min(first + BATCH)).map(task).collect();
