@@ -267,14 +267,7 @@ impl Worker {
         let appender = Arc::clone(&self.appender);
         let (lane, runtime) = (Arc::clone(lane), self.runtime.clone());
         let sink = Sink::new(&task, sent, config.times.lease, limits, appender, lane, runtime);
-        if let Some(before) = self.running.insert(Arc::clone(&sink), self.attempts.token()) {
-            before.stop(Stop::Fenced);
-        }
-        sink.lane.enter();
-        if sink.lane.built_in && self.closing.is_cancelled() {
-            // Claimed just before.
-            sink.stop(Stop::Shutdown);
-        }
+        self.enter(&sink);
         let built_in = sink.lane.built_in.then(|| (scope.clone(), task.record.id));
         let awaited = !sink.lane.built_in && self.is_awaited(&task.record);
         let scope = scope.within(&sink);
@@ -329,6 +322,18 @@ impl Worker {
             }
             sink.lane.look();
         });
+    }
+
+    /// Takes an attempt in.
+    fn enter(&self, sink: &Arc<Sink>) {
+        if let Some(before) = self.running.insert(Arc::clone(sink), self.attempts.token()) {
+            before.stop(Stop::Fenced);
+        }
+        sink.lane.enter();
+        if sink.lane.built_in && self.closing.is_cancelled() {
+            // Claimed just before.
+            sink.stop(Stop::Shutdown);
+        }
     }
 
     fn spec(&self, name: &str) -> Option<&'static TaskSpec> {

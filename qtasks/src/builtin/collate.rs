@@ -215,7 +215,10 @@ impl Collation {
                 }
             }
         }
-        let ended = std::mem::take(&mut self.ended);
+        // Others are about to end: they are read, and their results stored, together.
+        tokio::task::yield_now().await;
+        let mut ended = std::mem::take(&mut self.ended);
+        self.ends.more(&mut ended);
         let records = answered(|| self.core.store.get(ended.clone())).await?;
         for (id, record) in ended.into_iter().zip(records) {
             let Some(index) = self.at_work.get(&id).copied() else { continue };
