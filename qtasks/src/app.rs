@@ -20,7 +20,7 @@ use crate::signals;
 use crate::store::{self, Added, Due, List, Listed, NewTask, Stats, Store};
 use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskRecord, TaskSpec};
 use crate::watch::Hub;
-use crate::worker::{Sink, Worker, keeper};
+use crate::worker::{Worker, keeper};
 
 mod builder;
 pub(crate) mod current;
@@ -136,16 +136,16 @@ impl Core {
         self.over.is_cancelled()
     }
 
+    /// Cancelled when the app is closed.
+    pub(crate) fn closed(&self) -> CancellationToken {
+        self.over.clone()
+    }
+
     fn crash(&self) {
         if let Some(worker) = self.worker.get() {
             worker.crash();
         }
         self.over.cancel();
-    }
-
-    /// The attempt at a task, if it is here.
-    pub(crate) fn attempt(&self, id: TaskId) -> Option<Arc<Sink>> {
-        self.worker.get()?.attempt(id)
     }
 
     /// Cancels a task. One that nobody was running has ended: those who asked are told here.

@@ -27,9 +27,9 @@ mod item;
 mod pipe;
 
 pub(crate) use chain::{Link, Links};
-pub(crate) use clean::{clean, tidy};
+pub(crate) use clean::{cancel, clean, removed, tidy};
 pub(crate) use collate::{AHEAD, Plan, Seal, seal_key};
-pub(crate) use item::Item;
+pub(crate) use item::{Item, Returned};
 pub(crate) use pipe::Piping;
 
 /// The names of the built-ins.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::app::{Core, Qtasks};
+use crate::builtin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
-use crate::store::{List, Removed};
+use crate::store::{Cancelled, List, Removed};
 use crate::task::{Status, TaskFailure, TaskId, TaskRecord};
 
 /// How many tasks are read, or removed, at once.
@@ -110,7 +111,11 @@ impl Group {
     pub async fn wait(&self) -> Result<()> {
         let _lent = crate::app::current::lend();
         for task in self.fetch().await?.iter().filter(|t| !t.status.is_ended()) {
-            self.core.hub.ended(task.id).await?;
+            match self.core.hub.ended(task.id).await {
+                // It ended, or was taken away, and its row is gone.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                ended => drop(ended?),
+            }
         }
         Ok(())
     }
@@ -122,8 +127,12 @@ impl Group {
     pub async fn cancel(&self, reason: &str) -> Result<usize> {
         let mut cancelled = 0;
         for task in self.fetch().await?.iter().filter(|t| !t.status.is_ended()) {
-            self.core.cancel(task.id, reason.to_owned()).await?;
-            cancelled += 1;
+            match builtin::cancel(&self.core, task.id, reason.to_owned()).await {
+                Ok(Cancelled::Done | Cancelled::Asked) => cancelled += 1,
+                Ok(Cancelled::Ended(_)) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(cancelled)
     }
@@ -134,17 +143,19 @@ impl Group {
     /// # Errors
     /// As of [`fetch`](Self::fetch).
     pub async fn delete(&self) -> Result<usize> {
-        let ids: Vec<TaskId> = self.fetch().await?.into_iter().map(|task| task.id).collect();
         let mut deleted = 0;
-        for ids in ids.chunks(PAGE) {
-            let removed = self.core.store.remove(ids.to_vec()).await?;
-            deleted += removed.iter().filter(|r| **r == Removed::Done).count();
+        for tasks in self.fetch().await?.chunks(PAGE) {
+            let removed = self.core.store.remove(tasks.iter().map(|task| task.id).collect()).await?;
+            for (task, _) in tasks.iter().zip(removed).filter(|(_, removed)| *removed == Removed::Done) {
+                deleted += 1;
+                builtin::removed(&self.core, task).await?;
+            }
         }
         Ok(deleted)
     }
 
     fn is_generating(&self, name: &str) -> bool {
-        self.core.registry.get(name).is_some_and(|spec| spec.generating)
+        self.core.registry.get(name).or_else(|| builtin::shared(name)).is_some_and(|spec| spec.generating)
     }
 
     async fn values(&self, id: TaskId) -> Result<Json> {

@@ -364,8 +364,8 @@ fn raw(value: &impl Serialize) -> Result<Json> {
 }
 
 async fn fetch(core: &Core, id: TaskId, wait: Duration) -> Result<Option<Vec<TaskRecord>>> {
-    let items = results::items(core, id, wait).await?;
-    Ok(items.map(|items| items.into_iter().map(builtin::Item::into_record).collect()))
+    let items = results::items::<builtin::Item>(core, id, wait).await?;
+    Ok(items.map(|items| items.into_iter().map(|item| item.into_record(id)).collect()))
 }
 
 impl Qtasks {

@@ -13,7 +13,7 @@ mod running;
 mod sink;
 pub(crate) mod threads;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -269,9 +269,10 @@ impl Worker {
     /// Cleans up after built-ins whose worker died before it could.
     async fn tidy(self: Arc<Self>, scope: current::Scope) {
         let every = TIDY.max(self.config.times.scan);
+        let mut known = HashSet::new();
         while self.closing.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
             let Some(core) = scope.core() else { return };
-            if let Err(error) = builtin::tidy(&core).await {
+            if let Err(error) = builtin::tidy(&core, &mut known).await {
                 tracing::warn!(%error, "what built-in tasks left could not be looked at");
             }
         }
@@ -326,16 +327,13 @@ impl Worker {
         let appender = Arc::clone(&self.appender);
         let (lane, runtime) = (Arc::clone(lane), self.runtime.clone());
         let sink = Sink::new(&task, sent, config.times.lease, limits, appender, lane, runtime);
-        if let Some(before) = self.running.insert(Arc::clone(&sink), self.attempts.token()) {
-            before.stop(Stop::Fenced);
-        }
-        sink.lane.enter();
+        self.enter(&sink);
         let scheduled = task.record.tags.iter().any(|tag| tag.starts_with(schedule::TAG));
         if scheduled {
             self.firing.notify_one();
         }
         let awaited = !sink.lane.built_in && self.is_awaited(&task.record);
-        let within = scope.within(task.record.id);
+        let within = scope.within(&sink);
         let signals = self.signals.get(&task.record.name);
         let signals = signals
             .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &within) }));
@@ -400,6 +398,18 @@ impl Worker {
         sink.lane.look();
     }
 
+    /// Takes an attempt in.
+    fn enter(&self, sink: &Arc<Sink>) {
+        if let Some(before) = self.running.insert(Arc::clone(sink), self.attempts.token()) {
+            before.stop(Stop::Fenced);
+        }
+        sink.lane.enter();
+        if sink.lane.built_in && self.closing.is_cancelled() {
+            // Claimed just before.
+            sink.stop(Stop::Shutdown);
+        }
+    }
+
     fn spec(&self, name: &str) -> Option<&Arc<TaskSpec>> {
         self.registry.get(name).or_else(|| builtin::shared(name))
     }
@@ -432,7 +442,7 @@ impl Worker {
                     Status::Cancelled => Ending::Cancelled(failure.message),
                     _ => Ending::Failed(failure),
                 };
-                let task = SignalTask::new(&record, spec, &scope.within(record.id));
+                let task = SignalTask::new(&record, spec, scope);
                 Told { receivers: Arc::clone(receivers), task }.end(ending, None).await;
             }
         });
@@ -450,11 +460,6 @@ impl Worker {
         if let Err(error) = self.store.release(leases).await {
             tracing::warn!(%error, "tasks could not be given back; their leases will run out");
         }
-    }
-
-    /// The attempt at a task, if it is here.
-    pub(crate) fn attempt(&self, id: TaskId) -> Option<Arc<Sink>> {
-        self.running.get(id)
     }
 
     /// Somebody wants a task cancelled that may be running here.

@@ -6,6 +6,7 @@
 mod build;
 mod direct;
 mod fanout;
+mod iter;
 mod latency;
 mod memory;
 mod sqlite;
@@ -20,18 +21,20 @@ use table::Table;
 /// A section: its name, and what it adds to the table.
 type Section = (&'static str, fn(&mut Table));
 
-const SECTIONS: [Section; 12] = [
+const SECTIONS: [Section; 14] = [
     ("direct", direct::run),
     ("tasks", tasks::run),
     ("yields", yields::run),
     ("latency", latency::run),
     ("fanout", fanout::run),
+    ("iter", iter::run),
     ("sqlite-yields", sqlite::yields::run),
     ("sqlite-tasks", sqlite::tasks::run),
     ("sqlite-latency", sqlite::latency::run),
     ("sqlite-claim", sqlite::claim::run),
     ("sqlite-attach", sqlite::attach::run),
     ("sqlite-recovery", sqlite::recovery::run),
+    ("sqlite-iter", iter::run_in_a_file),
     ("build", build::run),
 ];
 

@@ -19,10 +19,10 @@ use rusqlite::Connection;
 const ROLE: &str = "QTASKS_BENCH_ROLE";
 
 /// A folder of its own for a file; it goes when this is dropped.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -34,7 +34,7 @@ impl Scratch {
         self.0.join("q.db")
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         url(&self.path())
     }
 }

@@ -11,7 +11,7 @@ use crate::on_a_runtime;
 use crate::table::{Aim, Table, rounds};
 
 const TASKS: u64 = 20_000;
-const CONCURRENCY: usize = 64;
+pub(crate) const CONCURRENCY: usize = 64;
 
 #[task]
 pub(crate) async fn nothing(n: u64) -> u64 {
@@ -23,7 +23,7 @@ fn rate(start: Instant) -> f64 {
     TASKS as f64 / start.elapsed().as_secs_f64()
 }
 
-async fn ours(at_once: bool) -> f64 {
+pub(crate) async fn ours(at_once: bool) -> f64 {
     let app = Qtasks::builder()
         .store("memory:")
         .tasks([nothing::spec()])

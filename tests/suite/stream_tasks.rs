@@ -76,11 +76,10 @@ impl StreamTask for SyncGeneratorTask {
     type Item = u32;
 
     async fn process(&self, ctx: Context) -> Option<u32> {
-        let blocking = (1..=self.items).map(|i| {
+        let blocking = (1..=self.items).inspect(|i| {
             assert!(tokio::runtime::Handle::try_current().is_err(), "it may block here");
-            assert_ne!(i, 13, "thirteen");
+            assert_ne!(*i, 13, "thirteen");
             std::thread::sleep(Duration::from_micros(100));
-            i
         });
         ctx.process_sync_generator(blocking).await
     }

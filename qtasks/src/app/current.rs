@@ -13,11 +13,13 @@ use crate::worker::Sink;
 pub(crate) struct Scope {
     core: Weak<Core>,
     task: Option<TaskId>,
+    /// The very attempt: after it there may be others at the same task, also while its body is not over.
+    attempt: Weak<Sink>,
 }
 
 impl Scope {
     pub(crate) fn new(core: &Arc<Core>) -> Self {
-        Scope { core: Arc::downgrade(core), task: None }
+        Scope { core: Arc::downgrade(core), task: None, attempt: Weak::new() }
     }
 
     /// What the app is made of, while that is there.
@@ -30,8 +32,8 @@ impl Scope {
         Qtasks::of(self.core.upgrade()?)
     }
 
-    pub(crate) fn within(&self, task: TaskId) -> Self {
-        Scope { core: self.core.clone(), task: Some(task) }
+    pub(crate) fn within(&self, attempt: &Arc<Sink>) -> Self {
+        Scope { core: self.core.clone(), task: Some(attempt.id()), attempt: Arc::downgrade(attempt) }
     }
 }
 
@@ -89,8 +91,7 @@ pub(crate) struct Lent(Option<Arc<Sink>>);
 
 /// The body that this thread polls begins to wait for other tasks, which may need its slot.
 pub(crate) fn lend() -> Lent {
-    let polled = POLLED.with(|p| p.borrow().as_ref().and_then(|s| Some((s.core.upgrade()?, s.task?))));
-    let attempt = polled.and_then(|(core, task)| core.attempt(task));
+    let attempt = POLLED.with(|p| p.borrow().as_ref().and_then(|s| s.attempt.upgrade()));
     attempt.iter().for_each(|attempt| attempt.lend());
     Lent(attempt)
 }

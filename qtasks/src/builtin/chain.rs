@@ -36,7 +36,7 @@ pub(super) fn run(core: Arc<Core>, ctx: Context, Links { links }: Links) -> Step
         let mut value = before.last().and_then(|item| item.value.clone());
         // An attempt that was lost between the last step and the end.
         if let Some((item, failure)) = before.last().and_then(|item| Some((item, item.failure()?))) {
-            Err(of_step(item.index, &item.clone().into_record().name, failure))?;
+            Err(of_step(item.index, item.name(), failure))?;
         }
         let done = usize::try_from(before.count()).unwrap_or(usize::MAX);
         for (index, link) in links.into_iter().enumerate().skip(done) {

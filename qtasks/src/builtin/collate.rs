@@ -113,21 +113,23 @@ impl Collation {
         Ok(work)
     }
 
-    /// Finds out which are still to be done, where that is not the first so many that are not.
+    /// Finds out which are still to be done, where that is not all after the first so many.
     async fn find(&mut self) -> Result<(), TaskFailure> {
         let mut gone = 0;
         self.released = 0;
+        // What comes after the last that is gathered is let go as ever.
         while gone < self.gathered {
             let ids: Vec<TaskId> = (self.released..self.released + 1000).map(|i| self.part(i)).collect();
             let records = answered(|| self.core.store.get(ids.clone())).await?;
             for (id, record) in ids.into_iter().zip(records) {
                 match record {
-                    // Those that were never added come after all that were.
-                    None if gone == self.gathered => return Ok(()),
                     None => gone += 1,
                     Some(_) => self.watch(id, self.released),
                 }
                 self.released += 1;
+                if gone == self.gathered {
+                    break;
+                }
             }
         }
         // Some of them may have ended, or never been let go.
@@ -170,6 +172,8 @@ impl Collation {
         let mut added = 0;
         for (id, status) in ids.into_iter().zip(statuses) {
             match status {
+                // Those that are not added yet come last.
+                None if self.total.is_some() => return Err(self.removed(id)),
                 Some(status) => {
                     added += 1;
                     if status.is_ended() {
@@ -211,7 +215,10 @@ impl Collation {
                 }
             }
         }
-        let ended = std::mem::take(&mut self.ended);
+        // Others are about to end: they are read, and their results stored, together.
+        tokio::task::yield_now().await;
+        let mut ended = std::mem::take(&mut self.ended);
+        self.ends.more(&mut ended);
         let records = answered(|| self.core.store.get(ended.clone())).await?;
         for (id, record) in ended.into_iter().zip(records) {
             let Some(index) = self.at_work.get(&id).copied() else { continue };
@@ -222,14 +229,17 @@ impl Collation {
                     let value = outcome(&self.core, index, record, self.plan.generating).await?;
                     self.results.insert(index, (value, id));
                 }
-                None => {
-                    let message =
-                        format!("the task {id} of argument {index} was removed before its result was gathered");
-                    return Err(TaskFailure::new(FailureKind::Error, message));
-                }
+                None => return Err(self.removed(id)),
             }
         }
         Ok(())
+    }
+
+    /// How it fails if a task is gone whose result nobody has.
+    fn removed(&self, id: TaskId) -> TaskFailure {
+        let argument = self.at_work.get(&id).map(|index| format!(" of argument {index}")).unwrap_or_default();
+        let message = format!("the task {id}{argument} was removed before its result was gathered");
+        TaskFailure::new(FailureKind::Error, message)
     }
 
     /// Asks how many there are, while somebody may add more.

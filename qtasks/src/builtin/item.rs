@@ -6,6 +6,41 @@ use crate::json::Json;
 use crate::task::time::{from_ms, to_ms};
 use crate::task::{FailureKind, Status, TaskFailure, TaskId, TaskRecord};
 
+/// What one of many tasks returned: all of an [`Item`] that its result takes.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Returned {
+    pub(crate) index: u64,
+    pub(crate) id: TaskId,
+    status: Status,
+    #[serde(default)]
+    pub(crate) value: Option<Json>,
+    #[serde(default)]
+    error: Option<TaskFailure>,
+    #[serde(default)]
+    cancel_reason: Option<String>,
+    attempt: u32,
+}
+
+impl Returned {
+    /// How it failed; `None` of one that completed.
+    pub(crate) fn failure(&self) -> Option<TaskFailure> {
+        failure(self.status, self.error.as_ref(), self.cancel_reason.as_deref(), self.attempt)
+    }
+}
+
+fn failure(
+    status: Status,
+    error: Option<&TaskFailure>,
+    cancel_reason: Option<&str>,
+    attempt: u32,
+) -> Option<TaskFailure> {
+    match status {
+        Status::Failed => Some(error.cloned().unwrap_or_else(|| TaskFailure::new(FailureKind::Error, ""))),
+        Status::Cancelled => Some(TaskFailure::cancelled(cancel_reason.unwrap_or_default(), attempt)),
+        _ => None,
+    }
+}
+
 /// One of many tasks, with what it returned. Its own row and log are gone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Item {
@@ -23,10 +58,13 @@ pub(crate) struct Item {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cancel_reason: Option<String>,
     name: String,
+    #[serde(default = "default_queue", skip_serializing_if = "is_default_queue")]
     queue: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
     priority: i16,
     args: Json,
     attempt: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
     failures: u32,
     epoch: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,8 +73,22 @@ pub(crate) struct Item {
     tail: u64,
     /// Created, started, ended, in milliseconds since 1970.
     times: (u64, Option<u64>, Option<u64>),
-    parent: Option<TaskId>,
 }
+
+fn default_queue() -> String {
+    DEFAULT_QUEUE.to_owned()
+}
+
+fn is_default_queue(queue: &str) -> bool {
+    queue == DEFAULT_QUEUE
+}
+
+fn is_zero<N: Default + PartialEq>(n: &N) -> bool {
+    *n == N::default()
+}
+
+/// What nearly all items have is not kept of each.
+const DEFAULT_QUEUE: &str = "default";
 
 impl Item {
     pub(crate) fn new(index: u64, record: TaskRecord, values: Option<Json>) -> Self {
@@ -63,7 +115,6 @@ impl Item {
             yields: record.yields,
             tail: record.tail,
             times: (to_ms(record.created_at), record.started_at.map(to_ms), record.completed_at.map(to_ms)),
-            parent: record.parent,
         }
     }
 
@@ -75,17 +126,16 @@ impl Item {
 
     /// How it failed; `None` of one that completed.
     pub(crate) fn failure(&self) -> Option<TaskFailure> {
-        match self.status {
-            Status::Failed => Some(self.error.clone().unwrap_or_else(|| TaskFailure::new(FailureKind::Error, ""))),
-            Status::Cancelled => {
-                Some(TaskFailure::cancelled(self.cancel_reason.as_deref().unwrap_or_default(), self.attempt))
-            }
-            _ => None,
-        }
+        failure(self.status, self.error.as_ref(), self.cancel_reason.as_deref(), self.attempt)
     }
 
-    /// The task as it was stored.
-    pub(crate) fn into_record(self) -> TaskRecord {
+    /// The name of its task function.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The task as it was stored, a part of `whole`.
+    pub(crate) fn into_record(self, whole: TaskId) -> TaskRecord {
         let (created, started, ended) = self.times;
         TaskRecord {
             id: self.id,
@@ -113,7 +163,7 @@ impl Item {
             retry_of: None,
             due_at: None,
             expires_at: None,
-            parent: self.parent,
+            parent: Some(whole),
             yields_high: self.yields,
         }
     }

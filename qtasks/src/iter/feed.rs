@@ -1,21 +1,30 @@
 //! [`Feed`]: how the arguments of an [`Iter`](super::Iter) come into the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::source::Source;
 use crate::add_task::{Names, Plain, Template};
-use crate::app::{Core, current};
+use crate::app::{Core, closed, current};
 use crate::builtin::{self, AHEAD, Plan, Seal, seal_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::store::{DocPut, Due, NewTask};
-use crate::task::TaskId;
+use crate::task::{Status, TaskId};
 
 /// So many arguments, or bytes of them, go to the store at once; one place is for the whole.
 const BATCH: usize = 999;
 const BATCH_BYTES: usize = 1 << 20;
+
+/// What comes within so long of the first goes to the store with it: results do not wait for more arguments, nor does
+/// anything else on this thread.
+const BATCH_TIME: Duration = Duration::from_millis(20);
+
+/// How long to wait before an operation of the store that failed is repeated.
+const REPEAT: Duration = Duration::from_millis(100);
 
 /// An item is kept for so long until it is gathered, whatever others are kept for.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -45,7 +54,9 @@ impl Feed {
         let keyed = task.unique.is_some() || task.idempotency_key.is_some();
         let (mut first, mut all) = (Vec::new(), false);
         if !keyed {
-            (first, all) = batch(&mut source, names.as_ref()).await?;
+            // Whoever waits for the first results need not wait for the first argument.
+            let over = Instant::now() + BATCH_TIME;
+            (first, all) = batch(core, &mut source, names.as_ref(), Some(over)).await?;
         }
         let whole = TaskId::new();
         let count = all.then_some(first.len() as u64);
@@ -86,7 +97,7 @@ impl Feed {
     pub(super) async fn finish(&mut self) -> Result<usize> {
         let fed = match &self.open {
             Some(open) => {
-                let lost = Arc::clone(&open.lost);
+                let lost = open.lost.clone();
                 self.add_all(&lost).await
             }
             None => Ok(()),
@@ -94,8 +105,11 @@ impl Feed {
         if let Some(open) = self.open.take() {
             let seal = if fed.is_ok() { Seal::Sealed(self.added) } else { Seal::Broken };
             match open.seal(seal).await {
-                Ok(true) => fed?,
-                Ok(false) => fed.and(Err(too_late()))?,
+                Ok(true) if fed.is_ok() => {}
+                Ok(_) => {
+                    let given_up = given_up(&self.core, self.whole).await;
+                    return Err(fed.err().filter(|e| e.kind() != ErrorKind::Conflict).unwrap_or(given_up));
+                }
                 // What went wrong first is what is told.
                 Err(error) => return Err(fed.err().unwrap_or(error)),
             }
@@ -103,17 +117,21 @@ impl Feed {
         usize::try_from(self.added).map_err(|_| too_late())
     }
 
-    async fn add_all(&mut self, lost: &AtomicBool) -> Result<()> {
+    async fn add_all(&mut self, lost: &CancellationToken) -> Result<()> {
         loop {
-            let (args, all) = batch(&mut self.source, self.names.as_ref()).await?;
-            if lost.load(Ordering::SeqCst) {
-                return Err(too_late());
-            }
+            let core = Arc::clone(&self.core);
+            let next = batch(&core, &mut self.source, self.names.as_ref(), None);
+            let Some(next) = lost.run_until_cancelled(next).await else {
+                return Err(if core.is_closed() { closed() } else { too_late() });
+            };
+            let (args, all) = next?;
             let tasks = self.tasks(args, 0);
-            self.core.add(tasks).await?;
+            core.repeated(|| core.add(tasks.clone())).await?;
             if all {
                 return Ok(());
             }
+            // A store in memory makes nobody wait, and an iterator does not either.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -129,15 +147,72 @@ impl Feed {
     }
 }
 
+/// The whole takes no more parts: what it may not have seen of them goes. Says why.
+async fn given_up(core: &Arc<Core>, whole: TaskId) -> Error {
+    let cleaned = async {
+        let record = core.hub.record(whole).await?;
+        builtin::clean(core, &record).await?;
+        Ok::<_, Error>(record.status)
+    };
+    match cleaned.await {
+        Ok(Status::Cancelled) => {
+            let message = format!("the `Iter` {whole} was cancelled before all of its arguments were added");
+            Error::new(ErrorKind::Conflict, message)
+        }
+        _ => too_late(),
+    }
+}
+
 /// The next batch of arguments, and whether it was the last.
-async fn batch(source: &mut Source, names: Option<&Names>) -> Result<(Vec<Json>, bool)> {
+///
+/// Without a time until which it may take, it has at least one argument, where there is one.
+async fn batch(
+    core: &Core,
+    source: &mut Source,
+    names: Option<&Names>,
+    mut until: Option<Instant>,
+) -> Result<(Vec<Json>, bool)> {
     let (mut args, mut bytes) = (Vec::new(), 0);
     while args.len() < BATCH && bytes < BATCH_BYTES {
-        let Some(next) = source.next(names).await? else { return Ok((args, true)) };
+        let next = match until {
+            Some(until) if Instant::now() >= until => break,
+            Some(until) => {
+                let timed = {
+                    // Whoever waits may have no runtime.
+                    let _entered = core.runtime.enter();
+                    tokio::time::timeout_at(until, source.next(names))
+                };
+                let Ok(next) = timed.await else { break };
+                next?
+            }
+            None => source.next(names).await?,
+        };
+        let Some(next) = next else { return Ok((args, true)) };
         bytes += next.as_bytes().len();
         args.push(next);
+        until.get_or_insert_with(|| Instant::now() + BATCH_TIME);
     }
     Ok((args, false))
+}
+
+impl Core {
+    /// Calls the store again while it can't be reached, at most as long as a lease.
+    async fn repeated<T, A: Future<Output = Result<T>>>(&self, call: impl Fn() -> A) -> Result<T> {
+        let until = Instant::now() + self.config.times.lease;
+        loop {
+            match call().await {
+                Err(error) if error.kind() == ErrorKind::Unavailable && !self.is_closed() && Instant::now() < until => {
+                    tracing::warn!(%error, "the store did not take the arguments of an `Iter`; trying again");
+                    let wait = {
+                        let _entered = self.runtime.enter();
+                        tokio::time::sleep(REPEAT)
+                    };
+                    wait.await;
+                }
+                answer => return answer,
+            }
+        }
+    }
 }
 
 fn too_late() -> Error {
@@ -149,8 +224,8 @@ fn too_late() -> Error {
 struct Open {
     core: Arc<Core>,
     key: String,
-    /// It expired all the same.
-    lost: Arc<AtomicBool>,
+    /// It expired all the same, or the whole has ended.
+    lost: CancellationToken,
     renewal: tokio::task::JoinHandle<()>,
 }
 
@@ -163,8 +238,9 @@ impl Open {
             DocPut { key: key.to_owned(), if_version: Some(if_version), bytes, expires: Some(lease) }
         };
         core.store.doc_put(put(&key, 0)).await?;
-        let lost = Arc::<AtomicBool>::default();
-        let (gone, store, of) = (Arc::clone(&lost), Arc::clone(&core.store), key.clone());
+        // With the app this ends as well.
+        let lost = core.closed().child_token();
+        let (gone, store, of) = (lost.clone(), Arc::clone(&core.store), key.clone());
         // Not in the loop that adds: arguments may take their time.
         let renewal = core.runtime.spawn(async move {
             loop {
@@ -179,7 +255,7 @@ impl Open {
                 };
                 match renewed.await {
                     Ok(true) => {}
-                    Ok(false) => return gone.store(true, Ordering::SeqCst),
+                    Ok(false) => return gone.cancel(),
                     Err(error) => tracing::warn!(%error, "an `Iter` that waits for arguments could not be renewed"),
                 }
             }
@@ -192,18 +268,21 @@ impl Open {
         self.renewal.abort();
         let store = &self.core.store;
         loop {
-            let Some(doc) = store.doc_get(self.key.clone()).await? else { return Ok(false) };
+            let doc = self.core.repeated(|| store.doc_get(self.key.clone())).await?;
+            let Some(doc) = doc else { return Ok(false) };
             match word(&doc.bytes) {
                 Some(word) if word == seal => return Ok(true),
                 Some(Seal::Open) => {}
                 _ => return Ok(false),
             }
             let bytes = serde_json::to_vec(&seal).expect("a word");
-            let put = DocPut { key: self.key.clone(), if_version: Some(doc.version), bytes, expires: None };
-            if store.doc_put(put).await?.is_some() {
+            // Of a whole that was never added nobody cleans up at once.
+            let expires = (seal == Seal::Broken).then_some(KEPT);
+            let put = DocPut { key: self.key.clone(), if_version: Some(doc.version), bytes, expires };
+            if self.core.repeated(|| store.doc_put(put.clone())).await?.is_some() {
                 return Ok(true);
             }
-            // The renewal was quicker once more.
+            // The renewal was quicker once more, or an answer was lost.
         }
     }
 }

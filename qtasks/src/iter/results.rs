@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, Error as _};
 
 use crate::app::{Core, current};
-use crate::builtin::{self, Item};
+use crate::builtin::{self, Returned};
 use crate::erased;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::{Codec, Generates, Status, TaskFn, TaskId, TaskSpec, Value};
@@ -50,17 +50,17 @@ gathered! {
 }
 
 /// What an item returned.
-pub(super) fn read<F: TaskFn>(item: &Item) -> Result<F::Returning> {
+pub(super) fn read<F: TaskFn>(item: &Returned) -> Result<F::Returning> {
     read_with(item, |value| F::__codec().returning(value))
 }
 
 /// The same as a `T`.
-pub(super) fn read_as<T: DeserializeOwned>(item: &Item) -> Result<T> {
+pub(super) fn read_as<T: DeserializeOwned>(item: &Returned) -> Result<T> {
     read_with(item, |value| serde_json::from_slice(value))
 }
 
-fn read_with<T>(item: &Item, read: impl FnOnce(&[u8]) -> serde_json::Result<T>) -> Result<T> {
-    let Item { index, id, .. } = item;
+fn read_with<T>(item: &Returned, read: impl FnOnce(&[u8]) -> serde_json::Result<T>) -> Result<T> {
+    let Returned { index, id, .. } = item;
     if let Some(failure) = item.failure() {
         return Err(Error::task_failed(format!("task {id}, of argument {index}: {failure}"), failure));
     }
@@ -71,7 +71,7 @@ fn read_with<T>(item: &Item, read: impl FnOnce(&[u8]) -> serde_json::Result<T>) 
 }
 
 /// All items, waiting at most so long for them.
-pub(super) async fn items(core: &Core, id: TaskId, wait: Duration) -> Result<Option<Vec<Item>>> {
+pub(super) async fn items<I: DeserializeOwned>(core: &Core, id: TaskId, wait: Duration) -> Result<Option<Vec<I>>> {
     let record = if wait.is_zero() {
         core.hub.record(id).await?
     } else {
@@ -97,7 +97,7 @@ pub(super) async fn items(core: &Core, id: TaskId, wait: Duration) -> Result<Opt
     let yields = core.hub.yields(id).await?;
     let read = |raw: &[u8]| {
         let wrong = |e| Error::new(ErrorKind::Codec, format!("a result of task {id} can't be read")).with_source(e);
-        serde_json::from_slice(raw).map_err(|e: serde_json::Error| wrong(e))
+        serde_json::from_slice(raw).map_err(wrong)
     };
-    yields.iter().map(read).collect::<Result<Vec<Item>>>().map(Some)
+    yields.iter().map(read).collect::<Result<Vec<I>>>().map(Some)
 }

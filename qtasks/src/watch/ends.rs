@@ -50,13 +50,22 @@ impl Ends {
         let mut ended = Vec::new();
         // There is a sender here: it does not close.
         ended.extend(self.told.recv().await);
-        while let Ok(id) = self.told.try_recv() {
-            ended.push(id);
-        }
         for id in &ended {
             self.remove(*id);
         }
+        self.more(&mut ended);
         ended
+    }
+
+    /// And those that have ended by now.
+    pub(crate) fn more(&mut self, ended: &mut Vec<TaskId>) {
+        let from = ended.len();
+        while let Ok(id) = self.told.try_recv() {
+            ended.push(id);
+        }
+        for id in &ended[from..] {
+            self.remove(*id);
+        }
     }
 }
 

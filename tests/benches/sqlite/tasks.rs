@@ -28,7 +28,7 @@ fn rate(start: Instant) -> f64 {
     TASKS as f64 / start.elapsed().as_secs_f64()
 }
 
-async fn ours(at_once: bool) -> f64 {
+pub(crate) async fn ours(at_once: bool) -> f64 {
     let file = Scratch::new();
     let builder = Qtasks::builder().store(file.url()).tasks([nothing::spec()]).retention_max(None, None);
     let app = builder.start().await.expect("the file opens");
