@@ -236,7 +236,7 @@ impl Qtasks {
         let registry = Arc::new(Registry::collect(choice)?);
         let (config, states) = (Arc::new(config), Arc::new(states));
         if with_worker {
-            registry.check(&states)?;
+            registry.check(&states, config.times.lease)?;
             schedule::check(&registry)?;
         }
         let store = match store {
@@ -267,7 +267,7 @@ impl Qtasks {
             app.install()?;
         }
         if !with_worker {
-            keeper::start(store, config.times, None, None, over).await?;
+            keeper::start(store, config.times, None, hub.interest(), None, over).await?;
             return Ok(app);
         }
         registry.publish(&*store).await?;
@@ -282,7 +282,7 @@ impl Qtasks {
         retention.age = config.retention.unwrap_or(retention.age);
         (retention.ended_max, retention.bytes_max) =
             config.retention_max.unwrap_or((retention.ended_max, retention.bytes_max));
-        keeper::start(store, config.times, Some(retention), Some(kept), over).await?;
+        keeper::start(store, config.times, Some(retention), hub.interest(), Some(kept), over).await?;
         hub.set_worker(&worker);
         worker.start(current::Scope::new(&app.core));
         let _ = app.core.worker.set(worker);

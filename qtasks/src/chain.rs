@@ -39,7 +39,7 @@ pub fn chain<F: TaskFn>(first: AddTask<F>) -> Chain<F> {
 /// use qtasks::prelude::*;
 ///
 /// #[task]
-/// async fn double(n: i64) -> i64 {
+/// async fn twice(n: i64) -> i64 {
 ///     2 * n
 /// }
 ///
@@ -51,7 +51,7 @@ pub fn chain<F: TaskFn>(first: AddTask<F>) -> Chain<F> {
 /// # #[tokio::main]
 /// # async fn main() -> qtasks::Result<()> {
 /// let app = qtasks::init("memory:").await?;
-/// let shown = chain(double::add_task(4)).then::<double>().then_with::<show>("unit", "m");
+/// let shown = chain(twice::add_task(4)).then::<twice>().then_with::<show>("unit", "m");
 /// let task = shown.timeout(Duration::from_secs(50)).await?;
 /// assert_eq!(task.final_value, "16 m");
 /// # app.shutdown().await

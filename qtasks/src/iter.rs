@@ -39,7 +39,7 @@ enum Lazy {
     Stream(Pin<Box<dyn Stream<Item = Result<Json>> + Send>>),
 }
 
-/// Runs a task function for each of many arguments, and gathers what they return: `double::iter(1..=100)`, or
+/// Runs a task function for each of many arguments, and gathers what they return: `doubled::iter(1..=100)`, or
 /// [`Iter::new`] and [`append`](Self::append).
 ///
 /// At most 256 tasks are let go before the first whose result is missing, so that an endless source is no trouble.
@@ -54,14 +54,14 @@ enum Lazy {
 /// use qtasks::prelude::*;
 ///
 /// #[task]
-/// async fn double(n: i64) -> i64 {
+/// async fn doubled(n: i64) -> i64 {
 ///     2 * n
 /// }
 ///
 /// # #[tokio::main]
 /// # async fn main() -> qtasks::Result<()> {
 /// let app = qtasks::init("memory:").await?;
-/// let mut doubles = double::iter(1..=3);
+/// let mut doubles = doubled::iter(1..=3);
 /// doubles.run().await?;
 /// let all = doubles.result(Duration::from_secs(50)).await?.expect("in time");
 /// let all: Vec<i64> = all.into_iter().collect::<qtasks::Result<_>>()?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +119,18 @@ impl Registry {
     }
 
     /// Whether a worker can serve the set.
-    pub(crate) fn check(&self, states: &States) -> Result<()> {
+    pub(crate) fn check(&self, states: &States, lease: Duration) -> Result<()> {
+        for (name, Entry { spec, .. }) in &self.specs {
+            let least = lease + lease / 2;
+            if spec.cancel_when_unwatched.is_some_and(|limit| limit < least) {
+                let message = format!(
+                    "`{name}` ({}): `cancel_when_unwatched` is at least one and a half leases, {least:?}: watchers \
+                     tell of themselves every half lease",
+                    spec.place()
+                );
+                return Err(Error::invalid(message));
+            }
+        }
         if !self.doubles.is_empty() {
             let mut message = "task functions that share a name:".to_owned();
             for (name, a, b) in &self.doubles {

@@ -36,12 +36,12 @@ const AHEAD: usize = 64;
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
-/// struct Count {
+/// struct CountUp {
 ///     to: u32,
 /// }
 ///
 /// #[task]
-/// impl StreamTask for Count {
+/// impl StreamTask for CountUp {
 ///     type Item = u32;
 ///
 ///     async fn process(&self, ctx: Context) -> Result<u32, String> {
@@ -54,7 +54,7 @@ const AHEAD: usize = 64;
 /// # #[tokio::main]
 /// # async fn main() -> qtasks::Result<()> {
 /// let app = qtasks::init("memory:").await?;
-/// let task = Count { to: 3 }.add_task().timeout(Duration::from_secs(50)).await?;
+/// let task = CountUp { to: 3 }.add_task().timeout(Duration::from_secs(50)).await?;
 /// assert_eq!((task.returning, task.final_value), (vec![1, 2, 3], 3));
 /// # app.shutdown().await
 /// # }

@@ -320,6 +320,7 @@ impl Worker {
         };
         let config = &self.config;
         let limits = Limits {
+            unwatched: spec.cancel_when_unwatched,
             value_bytes: if lane.built_in { builtin::VALUE_BYTES_MAX } else { config.value_bytes_max },
             yields: spec.yields_max.unwrap_or(config.yields_max),
             log_bytes: spec.log_bytes_max.unwrap_or(config.log_bytes_max),

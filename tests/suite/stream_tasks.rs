@@ -220,3 +220,33 @@ async fn only_a_stream_task_yields_through_its_context() {
     let last = AsyncGeneratorTask { items: 2 }.process(Context::detached()).await.unwrap();
     assert_eq!(last["percentage"], 100);
 }
+
+/// It goes on without anybody, unless it is told not to: then any process counts.
+#[tokio::test]
+async fn a_task_may_be_cancelled_when_nobody_watches() {
+    #[task(cancel_when_unwatched = "2s")]
+    async fn wanted(ctx: Context) -> u32 {
+        for i in 0.. {
+            yield_!(i);
+            ctx.sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let url = crate::store_named("unwatched");
+    let builder = Qtasks::builder().store(&*url).tasks([wanted::spec()]).lease(Duration::from_millis(400));
+    let app = builder.start().await.unwrap();
+    let other = Qtasks::builder().store(&*url).lease(Duration::from_millis(400)).open().await.unwrap();
+    let handle = wanted::add_task().on(&app).await.unwrap();
+    let mut live = TaskHandle::<wanted>::attach(&other, handle.id()).await.unwrap().stream();
+    // More than twice as long as it may be alone.
+    let watched = std::time::Instant::now();
+    while watched.elapsed() < Duration::from_millis(4_500) {
+        live.try_next().await.unwrap().expect("it goes on while it is watched");
+    }
+    drop(live);
+    crate::until_async(async || handle.status().await.unwrap() == Status::Cancelled).await;
+    assert_eq!(handle.record().await.unwrap().cancel_reason.as_deref(), Some("unwatched"));
+    let short = Qtasks::builder().store(crate::store()).tasks([wanted::spec()]).start().await.unwrap_err();
+    assert!(short.to_string().contains("`cancel_when_unwatched` is at least one and a half leases, 15s"), "{short}");
+    app.shutdown().await.unwrap();
+    other.shutdown().await.unwrap();
+}

@@ -144,6 +144,9 @@ pub(crate) fn fields(model: &Model) -> TokenStream {
     if let Some(limit) = &args.time_limit {
         set("time_limit", option(Some(duration(limit))));
     }
+    if let Some(limit) = &args.cancel_when_unwatched {
+        set("cancel_when_unwatched", option(Some(duration(limit))));
+    }
     if !args.tags.is_empty() {
         let tags = &args.tags;
         set("tags", quote!(&[#(#tags),*]));

@@ -51,6 +51,8 @@ pub struct TaskSpec {
     pub concurrency: Option<u32>,
     /// How many attempts at its tasks may start in how long, whichever workers run them. Defaults to any number.
     pub rate: Option<Rate>,
+    /// Its tasks are cancelled when nobody has watched them for so long, in any process. Defaults to never.
+    pub cancel_when_unwatched: Option<Duration>,
     /// Tags of each of its tasks.
     pub tags: &'static [&'static str],
     /// The types of the `State<T>` it takes.
@@ -129,6 +131,7 @@ impl TaskSpec {
             time_limit: None,
             concurrency: None,
             rate: None,
+            cancel_when_unwatched: None,
             tags: &[],
             state: &[],
             on_retry: OnRetry::Replay,
@@ -185,6 +188,13 @@ impl TaskSpec {
     #[must_use]
     pub fn time_limit(mut self, limit: Option<Duration>) -> Self {
         self.time_limit = limit;
+        self
+    }
+
+    /// Has its tasks cancelled when nobody has watched them for so long.
+    #[must_use]
+    pub fn cancel_when_unwatched(mut self, limit: Option<Duration>) -> Self {
+        self.cancel_when_unwatched = limit;
         self
     }
 

@@ -11,7 +11,8 @@ use super::Worker;
 use super::appender::{Appender, Job};
 use super::sink::Stop;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Extended, Lease, Prune, Store, Sweep};
+use crate::store::{DocPut, Extended, Interest, Lease, Prune, Store, Sweep};
+use crate::task::TaskId;
 
 /// What the keeper needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,7 @@ pub(crate) async fn start(
     store: Arc<dyn Store>,
     times: Times,
     retention: Option<Prune>,
+    interest: Arc<Interest>,
     worker: Option<(Weak<Worker>, Arc<Appender>, mpsc::UnboundedReceiver<Job>)>,
     over: CancellationToken,
 ) -> Result<()> {
@@ -56,13 +58,15 @@ pub(crate) async fn start(
             let back = give_back(&store, times, worker.as_ref().map(|(_, appender, _)| Arc::clone(appender)));
             let told = worker.as_ref().map(|(worker, ..)| worker.clone());
             let sweeps = sweeps(&store, times, retention, told);
+            let owned = worker.as_ref().map(|(worker, ..)| worker.clone());
+            let watch = watchers(&store, times, &interest, owned);
             let appends = async {
                 match worker {
                     Some((_, appender, jobs)) => appender.keep(jobs).await,
                     None => std::future::pending().await,
                 }
             };
-            let all = async { tokio::join!(heart, back, sweeps, appends) };
+            let all = async { tokio::join!(heart, back, sweeps, watch, appends) };
             over.run_until_cancelled(all).await;
         });
     };
@@ -123,6 +127,33 @@ async fn give_back(store: &Arc<dyn Store>, times: Times, appender: Option<Arc<Ap
         let leases = appender.given_up();
         if !leases.is_empty() && store.release(leases.clone()).await.is_err() {
             appender.give_up_again(leases);
+        }
+    }
+}
+
+/// Of tasks that are cancelled when nobody watches them: their owners ask, by documents `watch/{id}`, and whoever
+/// watches answers, by documents `watching/{id}`, each for as long as that is so.
+async fn watchers(store: &Arc<dyn Store>, times: Times, interest: &Interest, worker: Option<Weak<Worker>>) {
+    let every = times.lease / 2;
+    let put = |key: String| DocPut { key, if_version: None, bytes: Vec::new(), expires: Some(times.lease) };
+    loop {
+        tokio::time::sleep(every).await;
+        let round = async {
+            for doc in store.doc_list("watch/".to_owned()).await? {
+                let id = doc.key.strip_prefix("watch/").and_then(|id| id.parse::<TaskId>().ok());
+                if id.is_some_and(|id| interest.has_task(id)) {
+                    store.doc_put(put(doc.key.replacen("watch/", "watching/", 1))).await?;
+                }
+            }
+            let worker = worker.as_ref().and_then(Weak::upgrade);
+            for sink in worker.iter().flat_map(|worker| worker.running()).filter(|sink| sink.unwatched.is_some()) {
+                store.doc_put(put(format!("watch/{}", sink.id()))).await?;
+                sink.is_watched(store.doc_get(format!("watching/{}", sink.id())).await?.is_some());
+            }
+            Ok::<(), Error>(())
+        };
+        if let Err(error) = round.await {
+            tracing::warn!(%error, "watchers could not be told of");
         }
     }
 }

@@ -32,6 +32,7 @@ const GATHER_EVENTS: usize = 256;
 /// What a task may take, at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
+    pub(crate) unwatched: Option<Duration>,
     pub(crate) value_bytes: usize,
     pub(crate) yields: u64,
     pub(crate) log_bytes: u64,
@@ -71,6 +72,8 @@ pub(crate) enum Ready {
 
 pub(crate) struct Sink {
     pub(crate) lease: Lease,
+    /// It is cancelled when nobody has watched it for so long.
+    pub(crate) unwatched: Option<Duration>,
     /// Whose slots it takes one of.
     pub(crate) lane: Arc<Lane>,
     appender: Arc<Appender>,
@@ -120,6 +123,8 @@ struct State {
     /// When the last renewal that succeeded was sent.
     renewed: Instant,
     lease: Duration,
+    /// When somebody last watched it.
+    watched: Instant,
     slot: Slot,
 }
 
@@ -172,11 +177,13 @@ impl Sink {
             ended: None,
             renewed: claimed,
             lease,
+            watched: Instant::now(),
             slot: Slot::Taken,
         };
         let lease = Lease { id: record.id, epoch: record.epoch };
         Arc::new_cyclic(|me| Sink {
             lease,
+            unwatched: limits.unwatched,
             lane,
             appender,
             state: Mutex::new(state),
@@ -509,6 +516,17 @@ impl Sink {
     pub(crate) fn renewed(&self, sent: Instant) {
         let mut state = self.state();
         state.renewed = state.renewed.max(sent);
+    }
+
+    /// Somebody watches it, or nobody does: too long, and it is cancelled.
+    pub(crate) fn is_watched(&self, watched: bool) {
+        let mut state = self.state();
+        if watched {
+            state.watched = Instant::now();
+        } else if self.unwatched.is_some_and(|limit| state.watched.elapsed() >= limit) {
+            drop(state);
+            self.stop(Stop::Cancel("unwatched".to_owned()));
+        }
     }
 
     /// Whether the lease may still hold, by this process's own clock.
