@@ -136,7 +136,7 @@ impl Core {
         self.over.is_cancelled()
     }
 
-    fn crash(&self) {
+    pub(crate) fn crash(&self) {
         if let Some(worker) = self.worker.get() {
             worker.crash();
         }

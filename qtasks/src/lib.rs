@@ -33,7 +33,10 @@ pub mod blocking;
 mod chain;
 mod group;
 mod handle;
+mod inline;
 mod iter;
+#[cfg(feature = "test")]
+pub mod test;
 
 #[doc(hidden)]
 #[path = "private.rs"]

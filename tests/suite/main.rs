@@ -15,6 +15,7 @@ mod seeds;
 mod signals;
 mod sqlite;
 mod stores;
+mod test_kit;
 mod tidy;
 mod watchers;
 
