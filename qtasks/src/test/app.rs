@@ -274,7 +274,7 @@ impl Drop for TestApp {
         if let Some(guardian) = self.guardian.take() {
             guardian.abort();
         }
-        drop(self.seen.replace(None));
+        drop(self.seen.close());
     }
 }
 
@@ -362,7 +362,7 @@ impl TestApp {
         if let Some(guardian) = &self.guardian {
             guardian.abort();
         }
-        if let Some(worker) = self.seen.replace(None) {
+        if let Some(worker) = self.seen.close() {
             worker.shutdown().await?;
         }
         self.app.shutdown().await

@@ -25,10 +25,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) struct Seen {
     pub(super) added: Mutex<Vec<(TaskId, String, Json)>>,
     queues: Mutex<BTreeSet<String>>,
-    /// The worker that is alive: tasks are added by another app, and it serves their queues all the same.
-    pub(super) worker: Mutex<Option<Qtasks>>,
+    worker: Mutex<Slot>,
     /// Something was done.
     pub(super) changed: Notify,
+}
+
+/// The worker that is alive: tasks are added by another app, and it serves their queues all the same.
+#[derive(Default)]
+struct Slot {
+    worker: Option<Qtasks>,
+    /// The test is over, and no worker follows.
+    closed: bool,
 }
 
 impl fmt::Debug for Seen {
@@ -43,11 +50,20 @@ impl Seen {
         if let Some(worker) = &worker {
             lock(&self.queues).iter().for_each(|queue| worker.core().serve_also(queue));
         }
-        std::mem::replace(&mut *lock(&self.worker), worker)
+        let mut slot = lock(&self.worker);
+        // One that comes too late goes at once.
+        if slot.closed { worker } else { std::mem::replace(&mut slot.worker, worker) }
+    }
+
+    /// The worker there is, which none follows.
+    pub(super) fn close(&self) -> Option<Qtasks> {
+        let mut slot = lock(&self.worker);
+        slot.closed = true;
+        slot.worker.take()
     }
 
     fn adds(&self, batch: &[NewTask]) {
-        let worker = lock(&self.worker).clone();
+        let worker = lock(&self.worker).worker.clone();
         for task in batch {
             lock(&self.queues).insert(task.queue.clone());
             if let Some(worker) = &worker {
