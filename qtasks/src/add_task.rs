@@ -363,6 +363,16 @@ impl Plain {
         Ok(new_task(name, defaults, args, options, parent))
     }
 
+    /// The app that it names, its function, its own name if it is known by that only, and its arguments.
+    #[cfg(feature = "test")]
+    pub(crate) fn parts(self) -> (Option<Arc<Core>>, &'static TaskSpec, Option<String>, Result<Json>) {
+        let args = match self.args {
+            Args::Given(args) => args,
+            Args::Late(_) => Err(Error::invalid("its arguments are made when it is added")),
+        };
+        (self.core, self.spec, self.name, args)
+    }
+
     async fn add(mut self) -> Result<(Arc<Core>, TaskId)> {
         let (core, parent) = match self.core.take() {
             Some(core) => {

@@ -141,7 +141,7 @@ impl Core {
         self.over.clone()
     }
 
-    fn crash(&self) {
+    pub(crate) fn crash(&self) {
         if let Some(worker) = self.worker.get() {
             worker.crash();
         }

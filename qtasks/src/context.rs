@@ -129,19 +129,6 @@ impl Context {
         }))
     }
 
-    /// For a body that runs in place.
-    pub(crate) fn in_place(states: Arc<States>) -> Self {
-        Context(Arc::new(Inner {
-            id: TaskId::new(),
-            name: "in place".to_owned(),
-            attempt: 1,
-            states,
-            resume: ResumePoint::default(),
-            run: None,
-            slot: None,
-        }))
-    }
-
     /// The id of the task.
     pub fn id(&self) -> TaskId {
         self.0.id

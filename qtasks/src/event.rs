@@ -73,6 +73,8 @@ pub enum EventKind {
         target: String,
         /// The line.
         message: String,
+        /// What it has besides, by name: an object.
+        fields: Json,
     },
     /// Yields with an index of at least `to`, and custom events after more than `to` yields, are void.
     Rewind {
@@ -172,10 +174,12 @@ struct EventData {
     data: Json,
 }
 #[derive(Serialize, Deserialize)]
-struct LogData {
-    level: String,
-    target: String,
-    message: String,
+struct LogData<'a> {
+    level: Cow<'a, str>,
+    target: Cow<'a, str>,
+    message: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fields: Option<Json>,
 }
 #[derive(Serialize, Deserialize)]
 struct RetryData {
@@ -186,6 +190,26 @@ struct RetryData {
 #[derive(Serialize, Deserialize)]
 struct CancelledData {
     reason: String,
+}
+
+/// What a body said.
+#[cfg(feature = "tracing-log")]
+#[derive(Debug)]
+pub(crate) struct LogLine<'a> {
+    /// `info`, `warn` …
+    pub(crate) level: &'static str,
+    pub(crate) target: &'a str,
+    pub(crate) message: String,
+    /// An object, if there is anything in it.
+    pub(crate) fields: Option<Json>,
+}
+
+#[cfg(feature = "tracing-log")]
+impl LogLine<'_> {
+    pub(crate) fn bytes(&self) -> usize {
+        let fields = self.fields.as_ref().map_or(0, |fields| fields.as_bytes().len());
+        self.target.len() + self.message.len() + fields
+    }
 }
 
 impl DraftBuilder {
@@ -227,6 +251,14 @@ impl DraftBuilder {
         let data = EventData { name: name.to_owned(), data: data.clone() };
         serde_json::to_writer(&mut self.bytes, &data).expect("data of our own is JSON");
         self.push(EventCode::Event, index, hash);
+    }
+
+    /// A line of the body's log.
+    #[cfg(feature = "tracing-log")]
+    pub(crate) fn log(&mut self, index: u64, line: &LogLine<'_>) {
+        let LogLine { level, target, message, fields } = line;
+        let (level, target, message) = ((*level).into(), (*target).into(), (&**message).into());
+        self.push_json(EventCode::Log, index, &LogData { level, target, message, fields: fields.clone() });
     }
 
     pub(crate) fn rewind(&mut self, to: u64) {
@@ -489,9 +521,10 @@ impl EventRef<'_> {
                 EventKind::Event { index, name, data }
             }
             EventCode::Log => {
-                let unread = LogData { level: String::new(), target: String::new(), message: String::new() };
-                let LogData { level, target, message } = self.read(|d| d).unwrap_or(unread);
-                EventKind::Log { index, level, target, message }
+                let words =
+                    |d: LogData<'_>| (d.level.into_owned(), d.target.into_owned(), d.message.into_owned(), d.fields);
+                let (level, target, message, fields) = self.read(words).unwrap_or_default();
+                EventKind::Log { index, level, target, message, fields: fields.unwrap_or_else(Json::nothing) }
             }
             EventCode::Rewind => EventKind::Rewind { to: index },
             EventCode::Retry => {

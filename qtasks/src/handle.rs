@@ -11,6 +11,7 @@ use crate::app::{Core, Qtasks, current};
 use crate::builtin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
+use crate::output::{Output, Text};
 use crate::registry::Published;
 use crate::store::Cancelled;
 use crate::task::function::Of;
@@ -174,6 +175,37 @@ impl<F: TaskFn> TaskHandle<F> {
     {
         let handle = self.clone();
         crate::blocking::wait(&self.core, async move { handle.wait().await })?
+    }
+
+    /// What a task whose values are text has yielded so far, as one text; also of one that failed.
+    ///
+    /// Each call reads all of it. Whoever wants to follow the text takes [`output_stream`](Self::output_stream).
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound), [`Gone`](ErrorKind::Gone) once retention has taken the log,
+    /// [`Codec`](ErrorKind::Codec) for a value that is no text, [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn output(&self) -> Result<String>
+    where
+        F: Generates,
+        F::Yield: Text,
+    {
+        let mut text = String::new();
+        for (index, value) in self.core.hub.yields(self.id).await?.iter().enumerate() {
+            let value = (F::__codec().yields.read)(value).map_err(|e| {
+                Error::new(ErrorKind::Codec, format!("value {index} of task {}: {e}", self.id)).with_source(e)
+            })?;
+            text.push_str(crate::output::text(&value, index, self.id)?);
+        }
+        Ok(text)
+    }
+
+    /// The text that the task yields, as it grows: each value is read once.
+    pub fn output_stream(&self) -> Output<F>
+    where
+        F: Generates,
+        F::Yield: Text,
+    {
+        Output::new(self.clone())
     }
 
     /// The values of the task from the first on, live until the end.

@@ -37,6 +37,11 @@ impl Json {
         Json(Bytes::from_static(b"null"))
     }
 
+    /// `{}`.
+    pub(crate) fn nothing() -> Self {
+        Json(Bytes::from_static(b"{}"))
+    }
+
     /// Takes text that is JSON already.
     ///
     /// # Errors

@@ -33,8 +33,14 @@ pub mod blocking;
 mod chain;
 mod group;
 mod handle;
+mod inline;
 mod iter;
+mod output;
 mod stream_task;
+#[cfg(feature = "test")]
+pub mod test;
+#[cfg(feature = "tracing-log")]
+mod tracing_log;
 
 #[doc(hidden)]
 #[path = "private.rs"]
@@ -55,6 +61,7 @@ pub use json::Json;
 pub use middleware::{
     Attempt, AttemptOutcome, AttemptService, BoxError, Middleware, MiddlewareSpec, Next, Stopped, Tower,
 };
+pub use output::{Output, Piece, Text};
 pub use rate::Rate;
 pub use retry::{Retry, RetryPolicy};
 pub use schedule::{CatchUp, Schedule, ScheduleHandle};
@@ -64,6 +71,8 @@ pub use task::{
     AnyTask, ArgSpec, FailureKind, Generates, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure, TaskFn,
     TaskId, TaskKind, TaskRecord, TaskSpec,
 };
+#[cfg(feature = "tracing-log")]
+pub use tracing_log::TaskLog;
 pub use watch::{Events, Values};
 
 pub use async_stream::{stream, try_stream};

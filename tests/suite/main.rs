@@ -8,6 +8,7 @@ mod forms;
 mod iters;
 mod life;
 mod limits;
+mod output;
 mod property;
 mod retries;
 mod schedules;
@@ -16,6 +17,8 @@ mod signals;
 mod sqlite;
 mod stores;
 mod stream_tasks;
+mod task_log;
+mod test_kit;
 mod tidy;
 mod watchers;
 

@@ -85,6 +85,12 @@ impl Builder {
         self
     }
 
+    /// Values for `State`s, by their types.
+    #[cfg(feature = "test")]
+    pub(crate) fn states(&mut self, states: States) {
+        self.states.extend(states);
+    }
+
     /// The only task functions of this app. Defaults to all that are linked into the program.
     pub fn tasks(mut self, specs: impl IntoIterator<Item = &'static TaskSpec>) -> Self {
         self.choice.only = Some(specs.into_iter().collect());

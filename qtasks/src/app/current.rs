@@ -85,6 +85,19 @@ pub(crate) fn core() -> Result<(Arc<Core>, Option<TaskId>)> {
     })
 }
 
+/// Until it is dropped, this thread polls no body: what it does is the worker's own affair.
+#[cfg(feature = "tracing-log")]
+pub(crate) fn leave() -> Entered {
+    Entered(POLLED.with(RefCell::take))
+}
+
+/// The attempt whose body this thread polls.
+#[cfg(feature = "tracing-log")]
+pub(crate) fn attempt() -> Option<Arc<Sink>> {
+    // Whoever asks may do so while the thread ends.
+    POLLED.try_with(|p| p.borrow().as_ref().and_then(|s| s.attempt.upgrade())).ok().flatten()
+}
+
 /// While it is held, the body that this thread polls, if any, lends its slot to others.
 #[derive(Default)]
 pub(crate) struct Lent(Option<Arc<Sink>>);

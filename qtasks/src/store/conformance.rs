@@ -35,10 +35,14 @@ use crate::task::{FailureKind, TaskFailure};
 
 mod copying;
 mod faulty;
+mod scripted;
 mod wrapping;
 
 pub use copying::Copying;
 pub use faulty::{Faults, Faulty, Persistent};
+pub use scripted::{Script, Scripted};
+#[cfg(feature = "test")]
+pub(crate) use wrapping::operations;
 pub use wrapping::{Deaf, Operation};
 
 /// Expands to one test per promise for a store: see [`conformance`](crate::store::conformance).

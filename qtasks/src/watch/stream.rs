@@ -142,6 +142,11 @@ impl<F: Generates> Values<F> {
         self
     }
 
+    /// Whoever reads has stopped waiting for a value.
+    pub(crate) fn rest(&mut self) {
+        self.lent = None;
+    }
+
     /// Finds out how many values held at the place that this reader began after.
     fn poll_handed(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if self.handed.is_some() {

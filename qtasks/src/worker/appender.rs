@@ -144,7 +144,12 @@ impl Appender {
             };
             // A sync body's thread has no runtime, which a store's connection may need.
             let entered = self.runtime.enter();
+            // Nor is what a store says by `tracing` said by the body: each line would bring forth the next.
+            #[cfg(feature = "tracing-log")]
+            let outside = crate::app::current::leave();
             let answer = pin!(&mut call.answer).as_mut().poll_unpin_once();
+            #[cfg(feature = "tracing-log")]
+            drop(outside);
             drop(entered);
             match answer {
                 Poll::Ready(Ok(answers)) => self.settle(&call, answers),

@@ -17,6 +17,8 @@ use super::appender::Appender;
 use super::lane::Lane;
 use crate::context::Attempt;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "tracing-log")]
+use crate::event::LogLine;
 use crate::event::{DraftBuilder, named_hash};
 use crate::json::Json;
 use crate::store::{Append, Appended, ClaimedTask, Lease, Outcome};
@@ -107,6 +109,9 @@ struct State {
     tail: u64,
     /// How many yields hold, those on the way included: the index of the next.
     yields: u64,
+    /// How many of them were in the log when the attempt began: before that, lines of the body are there already.
+    #[cfg(feature = "tracing-log")]
+    known: u64,
     bytes: u64,
     /// Events accepted, and events stored, by this attempt.
     accepted: u64,
@@ -167,6 +172,8 @@ impl Sink {
             full: false,
             tail: record.tail,
             yields: record.yields,
+            #[cfg(feature = "tracing-log")]
+            known: record.yields,
             bytes: task.bytes,
             accepted: 0,
             stored: 0,
@@ -233,6 +240,10 @@ impl Sink {
         state.draft.rewind(to);
         state.accepted += 1;
         state.yields = to;
+        #[cfg(feature = "tracing-log")]
+        {
+            state.known = to;
+        }
         state.repeated.retain(|gap, _| *gap == to);
     }
 
@@ -271,6 +282,33 @@ impl Sink {
             state.removes.extend(removing);
         }
         Ok(self.accepted_one(state))
+    }
+
+    /// A line of the body's log. One that is too large is cut, and none is kept once the log is half full: a task does
+    /// not fail for what it says, and has room for what it yields.
+    #[cfg(feature = "tracing-log")]
+    pub(crate) fn log(&self, mut line: LogLine<'_>) {
+        let mut state = self.state();
+        if state.closed || state.yields < state.known {
+            return;
+        }
+        let over = line.bytes().saturating_sub(self.limits.value_bytes);
+        if over > 0 {
+            line.fields = None;
+            let mut keep = self.limits.value_bytes.saturating_sub(line.target.len()).min(line.message.len());
+            while !line.message.is_char_boundary(keep) {
+                keep -= 1;
+            }
+            line.message.truncate(keep);
+        }
+        if state.bytes + line.bytes() as u64 > self.limits.log_bytes / 2 {
+            return;
+        }
+        let (gap, before) = (state.yields, state.draft.bytes());
+        state.draft.log(gap, &line);
+        state.bytes += (state.draft.bytes() - before) as u64;
+        state.accepted += 1;
+        self.accepted_one(state);
     }
 
     /// Has what was accepted written: now if nothing was lately, else soon together with what follows.

@@ -1,4 +1,5 @@
-//! The operations of a store as a table, for those that wrap one: [`Copying`], [`Deaf`], [`Faulty`], [`Persistent`].
+//! The operations of a store as a table, for those that wrap one: [`Copying`], [`Deaf`], [`Faulty`], [`Persistent`],
+//! [`Scripted`].
 //!
 //! `operations!(each)` hands all but `watch`, `on_this_runtime` and `durability` to the macro `each`.
 
@@ -28,7 +29,7 @@ macro_rules! operations {
     };
 }
 
-pub(super) use operations;
+pub(crate) use operations;
 
 macro_rules! named {
     ($($variant:ident $name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
