@@ -29,6 +29,8 @@ pub(crate) struct Args {
     pub(crate) priority: Option<Expr>,
     pub(crate) retry: Retry,
     pub(crate) time_limit: Option<TimeLimit>,
+    pub(crate) idle_limit: Option<TimeLimit>,
+    pub(crate) isolation: Option<Isolation>,
     pub(crate) concurrency: Option<Expr>,
     pub(crate) limit: Option<limit::Limit>,
     pub(crate) tags: Vec<Expr>,
@@ -64,6 +66,12 @@ pub(crate) enum Keep {
     Last(Expr),
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    None,
+    Process,
+}
+
 pub(crate) enum TimeLimit {
     Known(Duration),
     Expr(Expr),
@@ -88,6 +96,8 @@ const KNOWN: &[&str] = &[
     "backoff",
     "retry_on",
     "time_limit",
+    "idle_limit",
+    "isolation",
     "concurrency",
     "limit",
     "tags",
@@ -187,6 +197,8 @@ impl Args {
             "priority" => self.priority = Some(value(&key, "0", input)?),
             "retry" | "backoff" | "retry_on" => self.retry.one(key, input)?,
             "time_limit" => self.time_limit = Some(time_limit(&key, input)?),
+            "idle_limit" => self.idle_limit = Some(time_limit(&key, input)?),
+            "isolation" => self.isolation = Some(isolation(&key, input)?),
             "concurrency" => self.concurrency = Some(limit::concurrency(value(&key, "4", input)?)?),
             "limit" => self.limit = Some(limit::limit(value(&key, "\"10/s\"", input)?)?),
             "tags" => self.tags = tags(&key, input)?,
@@ -369,8 +381,25 @@ fn time_limit(key: &Ident, input: ParseStream<'_>) -> Result<TimeLimit> {
             )),
         },
         Some(Lit::Int(n)) => Err(Error::new(n.span(), format!("a time limit needs its unit: \"{n}s\" is {n} seconds"))),
-        Some(other) => Err(Error::new(other.span(), "`time_limit` is a text like \"30s\", or a `Duration`")),
+        Some(other) => Err(Error::new(other.span(), format!("`{key}` is a text like \"30s\", or a `Duration`"))),
         None => Ok(TimeLimit::Expr(expr)),
+    }
+}
+
+fn isolation(key: &Ident, input: ParseStream<'_>) -> Result<Isolation> {
+    let expr: Expr = value(key, "\"process\"", input)?;
+    let Some(Lit::Str(word)) = literal(&expr) else {
+        return Err(Error::new_spanned(&expr, "`isolation` is \"process\" or \"none\""));
+    };
+    match &*word.value() {
+        "process" => Ok(Isolation::Process),
+        "none" => Ok(Isolation::None),
+        other => {
+            let message = format!(
+                "there is no isolation {other:?}: \"process\" runs each attempt in a child process, \"none\" in the worker's own"
+            );
+            Err(Error::new(word.span(), message))
+        }
     }
 }
 
@@ -455,7 +484,7 @@ mod tests {
     fn every_argument_is_read() {
         let all = "name = \"a.b\", description = \"x\", yield = Vec<(u8, u8)>, generate_handler = a::b::<u8, u8> -> c, \
                    queue = Q, priority = -5, retry = 3, backoff = exponential(\"1s\", max = \"5m\", jitter), \
-                   retry_on = a::b, time_limit = \"1h 30min\", concurrency = 4, limit = \"10/s\", tags(\"a\", B), on_retry = \"restart\", \
+                   retry_on = a::b, time_limit = \"1h 30min\", idle_limit = \"5s\", isolation = \"process\", concurrency = 4, limit = \"10/s\", tags(\"a\", B), on_retry = \"restart\", \
                    yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, middleware = [a::B, C], cron = \"0 9 * * *\", timezone = \"UTC\", echo, stream = false, \
                    iterator, crate = crate::q,";
         assert_eq!(problems(all), Vec::<String>::new());

@@ -21,6 +21,7 @@ pub mod store;
 
 mod builtin;
 mod executor;
+mod isolation;
 mod middleware;
 pub mod schedule;
 pub mod signals;
@@ -49,6 +50,7 @@ pub use event::{Event, EventKind};
 pub use executor::{Executed, Execution, ExecutorSpec, TaskExecutor};
 pub use group::Group;
 pub use handle::{Ended, TaskHandle, WaitError};
+pub use isolation::child_entry;
 pub use iter::{Iter, Iterated, Piped};
 pub use json::Json;
 pub use middleware::{
@@ -59,8 +61,8 @@ pub use retry::{Retry, RetryPolicy};
 pub use schedule::{CatchUp, Schedule, ScheduleHandle};
 pub use store::Store;
 pub use task::{
-    AnyTask, ArgSpec, FailureKind, Generates, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure, TaskFn,
-    TaskId, TaskKind, TaskRecord, TaskSpec,
+    AnyTask, ArgSpec, FailureKind, Generates, Isolation, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure,
+    TaskFn, TaskId, TaskKind, TaskRecord, TaskSpec,
 };
 pub use watch::{Events, Values};
 

@@ -19,8 +19,8 @@ pub use crate::registry::Registration;
 pub use crate::retry::{RetryPolicy, Wish};
 pub use crate::signals::{Declared, Registered, hear, hear_value};
 pub use crate::task::{
-    ArgSpec, Codec, Generates, Keep, Never, OnRetry, ScheduleSpec, Start, StateSpec, TaskFailure, TaskFn, TaskKind,
-    TaskSpec,
+    ArgSpec, Codec, Generates, Isolation, Keep, Never, OnRetry, ScheduleSpec, Start, StateSpec, TaskFailure, TaskFn,
+    TaskKind, TaskSpec,
 };
 pub use futures::Stream;
 pub use inventory;
