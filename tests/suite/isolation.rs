@@ -2,6 +2,7 @@
 
 mod tasks;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -42,7 +43,11 @@ async fn an_isolated_body_has_a_process_of_its_own() {
     let again = tasks::there::add_task().on(&app).timeout(soon()).await.unwrap().returning;
     assert!(here != there && there != again && again != here);
     is_gone(there).await;
-    assert_eq!(tasks::adds::add_task(2, 40).on(&app).timeout(soon()).await.unwrap().returning, 42);
+    let sum = tasks::adds::add_task((0..100_000).collect()).on(&app).timeout(soon()).await.unwrap().returning;
+    assert_eq!(sum, 4_999_950_000);
+    let many = (0..20).map(|_| tasks::there::add_task().on(&app).timeout(soon()).into_future());
+    let pids: HashSet<u32> = futures::future::join_all(many).await.into_iter().map(|t| t.unwrap().returning).collect();
+    assert_eq!(pids.len(), 20);
 }
 
 #[tokio::test]
@@ -83,7 +88,10 @@ async fn an_endless_loop_ends_at_its_time_limit_and_by_a_cancel() {
     assert_eq!(stream.try_next().await.unwrap(), Some(2));
     looping.cancel("enough").await.unwrap();
     assert_eq!(failed(&looping).await.0.kind, FailureKind::Cancelled);
+    // It is not left to its grace: that would be 5 s.
+    let over = Instant::now();
     is_gone(pid).await;
+    assert!(over.elapsed() < Duration::from_secs(4), "{:?}", over.elapsed());
 }
 
 #[tokio::test]
@@ -102,6 +110,18 @@ async fn a_child_that_is_asked_to_end_has_a_grace() {
     is_gone(pid).await;
     let took = over.elapsed();
     assert!((Duration::from_secs(3)..Duration::from_secs(20)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn what_an_isolated_body_has_started_ends_with_it() {
+    let (app, _worker) = worker().await;
+    let starts = tasks::starts::add_task().on(&app).await.unwrap();
+    let pid = starts.stream().try_next().await.unwrap().unwrap();
+    // Whoever has inherited it need not have waited for it.
+    let runs = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(runs());
+    starts.cancel("enough").await.unwrap();
+    crate::until(|| !runs()).await;
 }
 
 #[tokio::test]
@@ -179,11 +199,12 @@ async fn a_body_fails_and_cancels_from_its_process() {
 }
 
 #[tokio::test]
-async fn a_child_has_no_app_and_an_empty_stdin() {
+async fn a_child_has_no_app_and_an_empty_stdin_and_the_arguments_of_its_worker() {
     let (app, _worker) = worker().await;
-    let (added, read) = tasks::looks_around::add_task().on(&app).timeout(soon()).await.unwrap().returning;
+    let (added, read, argument) = tasks::looks_around::add_task().on(&app).timeout(soon()).await.unwrap().returning;
     assert!(added.starts_with("no app in the process of an isolated task"), "{added}");
     assert_eq!(read, 0);
+    assert!(argument.unwrap().starts_with("sqlite:"));
 }
 
 // ---- what a worker refuses
@@ -271,6 +292,14 @@ async fn one_that_is_slow_as_a_whole_does_not() {
     let slow = pauses::add_task(vec![400; 5]).on(&app).idle_limit(limit).timeout(soon()).await.unwrap();
     assert_eq!(slow.returning.len(), 5);
     assert!(began.elapsed() > limit);
+}
+
+#[tokio::test]
+async fn what_others_do_with_a_value_does_not_count() {
+    let slow = |_: qtasks::signals::AfterLoop| tokio::time::sleep(Duration::from_millis(400));
+    let app = Qtasks::builder().store(crate::store()).tasks([pauses::spec()]).after_loop(slow).start().await.unwrap();
+    let task = pauses::add_task(vec![1, 1, 1]).on(&app).timeout(soon()).await.unwrap();
+    assert_eq!(task.returning, [0, 1, 2]);
 }
 
 #[tokio::test]

@@ -121,11 +121,11 @@ pub(crate) async fn cancels(ctx: Context) -> u32 {
 
 /// What a body finds that has no app and no stdin.
 #[task(isolation = "process")]
-pub(crate) async fn looks_around() -> (String, usize) {
+pub(crate) async fn looks_around() -> (String, usize, Option<String>) {
     let added = here::add_task().await;
     let mut stdin = String::new();
     let read = std::io::stdin().read_to_string(&mut stdin).unwrap_or(usize::MAX);
-    (added.map_or_else(|error| error.to_string(), |_| "added".to_owned()), read)
+    (added.map_or_else(|error| error.to_string(), |_| "added".to_owned()), read, std::env::args().nth(1))
 }
 
 /// Uses the grace that it has after `SIGTERM`, if it is to end by itself then; else it goes on and on.
@@ -138,10 +138,12 @@ pub(crate) async fn takes_leave(ctx: Context, note: String, leaves: bool) -> u32
         tokio::task::yield_now().await;
     }
     std::fs::write(note, "good bye").expect("written");
-    while !leaves {
+    if leaves {
+        std::process::exit(0);
+    }
+    loop {
         std::thread::sleep(Duration::from_secs(1));
     }
-    std::process::exit(0)
 }
 
 /// A value, and no more.
@@ -153,8 +155,16 @@ pub(crate) async fn stalls() -> u32 {
     }
 }
 
-/// Returns what a plain task returns.
+/// Takes more arguments than a socket has room for, and returns what a plain task returns.
 #[task(isolation = "process")]
-pub(crate) async fn adds(a: u64, b: u64) -> u64 {
-    a + b
+pub(crate) async fn adds(numbers: Vec<u64>) -> u64 {
+    numbers.iter().sum()
+}
+
+/// Starts a process of its own, and waits for it.
+#[task(isolation = "process")]
+pub(crate) fn starts() -> u32 {
+    let mut child = std::process::Command::new("sleep").arg("3600").spawn().expect("started");
+    yield_!(child.id());
+    let _ = child.wait();
 }
