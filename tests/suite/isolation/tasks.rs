@@ -129,7 +129,7 @@ pub(crate) async fn looks_around() -> (String, usize, Option<String>) {
 }
 
 /// Uses the grace that it has after `SIGTERM`, if it is to end by itself then; else it goes on and on.
-#[task(isolation = "process", time_limit = "300ms")]
+#[task(isolation = "process", time_limit = "2s")]
 pub(crate) async fn takes_leave(ctx: Context, note: String, leaves: bool) -> u32 {
     let mut asked = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
     yield_!(std::process::id());
@@ -147,7 +147,7 @@ pub(crate) async fn takes_leave(ctx: Context, note: String, leaves: bool) -> u32
 }
 
 /// A value, and no more.
-#[task(isolation = "process", idle_limit = "300ms")]
+#[task(isolation = "process", idle_limit = "2s")]
 pub(crate) async fn stalls() -> u32 {
     yield_!(std::process::id());
     loop {
