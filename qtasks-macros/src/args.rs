@@ -30,6 +30,8 @@ pub(crate) struct Args {
     pub(crate) retry: Retry,
     pub(crate) time_limit: Option<TimeLimit>,
     pub(crate) cancel_when_unwatched: Option<TimeLimit>,
+    pub(crate) idle_limit: Option<TimeLimit>,
+    pub(crate) isolation: Option<Isolation>,
     pub(crate) concurrency: Option<Expr>,
     pub(crate) limit: Option<limit::Limit>,
     pub(crate) tags: Vec<Expr>,
@@ -65,6 +67,12 @@ pub(crate) enum Keep {
     Last(Expr),
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    None,
+    Process,
+}
+
 pub(crate) enum TimeLimit {
     Known(Duration),
     Expr(Expr),
@@ -90,6 +98,8 @@ const KNOWN: &[&str] = &[
     "retry_on",
     "time_limit",
     "cancel_when_unwatched",
+    "idle_limit",
+    "isolation",
     "concurrency",
     "limit",
     "tags",
@@ -190,6 +200,8 @@ impl Args {
             "retry" | "backoff" | "retry_on" => self.retry.one(key, input)?,
             "time_limit" => self.time_limit = Some(time_limit(&key, input)?),
             "cancel_when_unwatched" => self.cancel_when_unwatched = Some(time_limit(&key, input)?),
+            "idle_limit" => self.idle_limit = Some(time_limit(&key, input)?),
+            "isolation" => self.isolation = Some(isolation(&key, input)?),
             "concurrency" => self.concurrency = Some(limit::concurrency(value(&key, "4", input)?)?),
             "limit" => self.limit = Some(limit::limit(value(&key, "\"10/s\"", input)?)?),
             "tags" => self.tags = tags(&key, input)?,
@@ -377,6 +389,23 @@ fn time_limit(key: &Ident, input: ParseStream<'_>) -> Result<TimeLimit> {
     }
 }
 
+fn isolation(key: &Ident, input: ParseStream<'_>) -> Result<Isolation> {
+    let expr: Expr = value(key, "\"process\"", input)?;
+    let Some(Lit::Str(word)) = literal(&expr) else {
+        return Err(Error::new_spanned(&expr, "`isolation` is \"process\" or \"none\""));
+    };
+    match &*word.value() {
+        "process" => Ok(Isolation::Process),
+        "none" => Ok(Isolation::None),
+        other => {
+            let message = format!(
+                "there is no isolation {other:?}: \"process\" runs each attempt in a child process, \"none\" in the worker's own"
+            );
+            Err(Error::new(word.span(), message))
+        }
+    }
+}
+
 fn tags(key: &Ident, input: ParseStream<'_>) -> Result<Vec<Expr>> {
     let list = |content: ParseStream<'_>| Punctuated::<Expr, Token![,]>::parse_terminated(content);
     let tags = if input.peek(syn::token::Paren) {
@@ -458,7 +487,7 @@ mod tests {
     fn every_argument_is_read() {
         let all = "name = \"a.b\", description = \"x\", yield = Vec<(u8, u8)>, generate_handler = a::b::<u8, u8> -> c, \
                    queue = Q, priority = -5, retry = 3, backoff = exponential(\"1s\", max = \"5m\", jitter), \
-                   retry_on = a::b, time_limit = \"1h 30min\", cancel_when_unwatched = \"30s\", concurrency = 4, limit = \"10/s\", tags(\"a\", B), on_retry = \"restart\", \
+                   retry_on = a::b, time_limit = \"1h 30min\", cancel_when_unwatched = \"30s\", idle_limit = \"5s\", isolation = \"process\", concurrency = 4, limit = \"10/s\", tags(\"a\", B), on_retry = \"restart\", \
                    yields_max = 1 << 3, log_bytes_max = 2, keep = last(N), executor = a::Own, middleware = [a::B, C], cron = \"0 9 * * *\", timezone = \"UTC\", echo, stream = false, \
                    iterator, crate = crate::q,";
         assert_eq!(problems(all), Vec::<String>::new());

@@ -148,6 +148,8 @@ use model::Model;
 /// | `every = "30s"`, `every = duration` | runs by itself at regular intervals | not |
 /// | `time_limit = "30s"`, `time_limit = duration` | the longest an attempt may take: as text (`1h 30min`), or a constant `Duration` | none |
 /// | `cancel_when_unwatched = "30s"` | cancelled, with the reason `unwatched`, when for so long no process has watched it; at least one and a half leases (15 s) | never |
+/// | `idle_limit = "5s"` | the longest the body may take from one value to the next, and from its start to the first | none |
+/// | `isolation = "process"` | runs each attempt in a child process: a crash, `exit` or an endless loop ends it alone | `"none"` |
 /// | `concurrency = n` | how many of its tasks run at once, whichever workers run them | any number |
 /// | `limit = "10/s"`, `limit = rate` | how many attempts at its tasks start in how long, whichever workers run them: as text (`100/m`, `5/10s`, `100/m, burst 20`), or a constant `Rate` | any number |
 /// | `tags("a", "b")`, `tags = ["a", "b"]` | tags of each of its tasks | none |

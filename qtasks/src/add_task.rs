@@ -60,6 +60,7 @@ pub(crate) struct Options {
     pub(crate) due: Option<Due>,
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) time_limit: Option<Duration>,
+    pub(crate) idle_limit: Option<Duration>,
     pub(crate) unique: Option<String>,
     pub(crate) debounce: Option<(String, Duration)>,
     pub(crate) replace: bool,
@@ -189,6 +190,13 @@ impl<F: TaskFn, W> AddTask<F, W> {
     /// The longest an attempt may take. Defaults to the function's own, or no limit.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.options.time_limit = Some(limit);
+        self
+    }
+
+    /// The longest the body may take from one value to the next, and from its start to the first. Defaults to the
+    /// function's own, or no limit.
+    pub fn idle_limit(mut self, limit: Duration) -> Self {
+        self.options.idle_limit = Some(limit);
         self
     }
 

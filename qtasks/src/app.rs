@@ -12,6 +12,7 @@ use crate::add_task::{AddTask, Options};
 use crate::context::States;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
+use crate::isolation;
 use crate::json::Json;
 use crate::rate::Rate;
 use crate::registry::{Published, Registry};
@@ -237,6 +238,7 @@ impl Qtasks {
         let (config, states) = (Arc::new(config), Arc::new(states));
         if with_worker {
             registry.check(&states, config.times.lease)?;
+            isolation::check(&registry)?;
             schedule::check(&registry)?;
         }
         let store = match store {
@@ -481,6 +483,7 @@ pub(crate) fn new_task(
         parent,
         retry: options.retry,
         time_limit: options.time_limit,
+        idle_limit: options.idle_limit,
         retention: options.retention,
     }
 }

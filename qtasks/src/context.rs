@@ -13,8 +13,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
@@ -63,7 +63,7 @@ struct Inner {
 }
 
 /// What the attempts before this one left.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct ResumePoint {
     pub(crate) count: u64,
     pub(crate) last: Option<Json>,
@@ -127,6 +127,16 @@ impl Context {
             run: None,
             slot: None,
         }))
+    }
+
+    /// The attempt that it speaks to.
+    pub(crate) fn run(&self) -> Option<&Arc<dyn Attempt>> {
+        self.0.run.as_ref()
+    }
+
+    /// What the attempts before this one left.
+    pub(crate) fn resume(&self) -> &ResumePoint {
+        &self.0.resume
     }
 
     /// The id of the task.

@@ -343,6 +343,8 @@ as_add_task! {
     retry(retry: impl Into<RetryPolicy>);
     /// The longest an attempt at an item may take, as [`AddTask::time_limit`].
     time_limit(limit: Duration);
+    /// The longest an item may take from one value to the next, as [`AddTask::idle_limit`].
+    idle_limit(limit: Duration);
     /// At most one unfinished whole has this key, as [`AddTask::unique`].
     unique(key: impl Into<String>);
     /// At most one whole ever has this key, as [`AddTask::idempotency_key`].

@@ -21,6 +21,7 @@ pub mod store;
 
 mod builtin;
 mod executor;
+mod isolation;
 mod middleware;
 pub mod schedule;
 pub mod signals;
@@ -56,6 +57,7 @@ pub use event::{Event, EventKind};
 pub use executor::{Executed, Execution, ExecutorSpec, TaskExecutor};
 pub use group::Group;
 pub use handle::{Ended, TaskHandle, WaitError};
+pub use isolation::child_entry;
 pub use iter::{Iter, Iterated, Piped};
 pub use json::Json;
 pub use middleware::{
@@ -68,8 +70,8 @@ pub use schedule::{CatchUp, Schedule, ScheduleHandle};
 pub use store::Store;
 pub use stream_task::StreamTask;
 pub use task::{
-    AnyTask, ArgSpec, FailureKind, Generates, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure, TaskFn,
-    TaskId, TaskKind, TaskRecord, TaskSpec,
+    AnyTask, ArgSpec, FailureKind, Generates, Isolation, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure,
+    TaskFn, TaskId, TaskKind, TaskRecord, TaskSpec,
 };
 #[cfg(feature = "tracing-log")]
 pub use tracing_log::TaskLog;

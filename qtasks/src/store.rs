@@ -206,6 +206,9 @@ pub struct NewTask {
     pub retry: Option<RetryPolicy>,
     /// Instead of the function's own.
     pub time_limit: Option<Duration>,
+    /// Instead of the function's own.
+    #[serde(default)]
+    pub idle_limit: Option<Duration>,
     /// How long after its end it keeps its log, instead of what is kept of others.
     #[serde(default)]
     pub retention: Option<Duration>,
@@ -304,6 +307,9 @@ pub struct ClaimedTask {
     pub retry: Option<RetryPolicy>,
     /// Instead of the function's own.
     pub time_limit: Option<Duration>,
+    /// Instead of the function's own.
+    #[serde(default)]
+    pub idle_limit: Option<Duration>,
 }
 
 /// How a store is swept: see [`Store::sweep`].

@@ -22,7 +22,7 @@ pub(crate) mod time;
 
 pub use failure::{FailureKind, TaskFailure};
 pub use function::{AnyTask, Codec, Generates, Never, TaskFn, Value};
-pub use spec::{ArgSpec, Keep, OnRetry, ScheduleSpec, Start, StateSpec, TaskKind, TaskSpec};
+pub use spec::{ArgSpec, Isolation, Keep, OnRetry, ScheduleSpec, Start, StateSpec, TaskKind, TaskSpec};
 
 /// The longest name of a task, queue, tag or custom event, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;

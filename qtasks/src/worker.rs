@@ -324,6 +324,7 @@ impl Worker {
             value_bytes: if lane.built_in { builtin::VALUE_BYTES_MAX } else { config.value_bytes_max },
             yields: spec.yields_max.unwrap_or(config.yields_max),
             log_bytes: spec.log_bytes_max.unwrap_or(config.log_bytes_max),
+            idle: task.idle_limit.or(spec.idle_limit),
         };
         let appender = Arc::clone(&self.appender);
         let (lane, runtime) = (Arc::clone(lane), self.runtime.clone());

@@ -5,6 +5,7 @@ mod attempts;
 mod crash;
 mod executors;
 mod forms;
+mod isolation;
 mod iters;
 mod life;
 mod limits;

@@ -8,7 +8,7 @@ use syn::spanned::Spanned as _;
 use super::hidden;
 use super::run::start;
 use crate::args::limit::Limit;
-use crate::args::{Keep, TimeLimit, literal};
+use crate::args::{Isolation, Keep, TimeLimit, literal};
 use crate::model::Model;
 use crate::params::{From, Param};
 use crate::retry::retry_on;
@@ -146,6 +146,12 @@ pub(crate) fn fields(model: &Model) -> TokenStream {
     }
     if let Some(limit) = &args.cancel_when_unwatched {
         set("cancel_when_unwatched", option(Some(duration(limit))));
+    }
+    if let Some(limit) = &args.idle_limit {
+        set("idle_limit", option(Some(duration(limit))));
+    }
+    if args.isolation == Some(Isolation::Process) {
+        set("isolation", quote!(#p::Isolation::Process));
     }
     if !args.tags.is_empty() {
         let tags = &args.tags;

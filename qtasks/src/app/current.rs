@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use super::{Core, Qtasks};
 use crate::error::{Error, ErrorKind, Result};
+use crate::isolation;
 use crate::task::TaskId;
 use crate::worker::Sink;
 
@@ -78,6 +79,11 @@ pub(super) fn install(app: &Qtasks) -> Result<()> {
 pub(crate) fn core() -> Result<(Arc<Core>, Option<TaskId>)> {
     let polled = POLLED.with(|p| p.borrow().as_ref().and_then(|s| Some((s.core.upgrade()?, s.task))));
     polled.or_else(|| installed().map(|core| (core, None))).ok_or_else(|| {
+        if isolation::is_child() {
+            let message = "no app in the process of an isolated task: yield what is to be added, and let whoever \
+                           watches add it, or open an app in the body and name it by `.on(&app)`";
+            return Error::new(ErrorKind::NoApp, message);
+        }
         Error::new(
             ErrorKind::NoApp,
             "no app to add the task to: call `qtasks::init(url)` first, or name one by `.on(&app)`",

@@ -64,8 +64,15 @@ impl Feed {
         let args = Json::of(&plan).map_err(|e| Error::new(ErrorKind::Codec, e.to_string()))?;
         // Where it may run at once, nobody need let the first go.
         let ready = if task.due != Due::Now || task.held || keyed { 0 } else { AHEAD };
-        let gathers =
-            NewTask { id: whole, name: builtin::ITER.to_owned(), args, retry: None, time_limit: None, ..task.clone() };
+        let gathers = NewTask {
+            id: whole,
+            name: builtin::ITER.to_owned(),
+            args,
+            retry: None,
+            time_limit: None,
+            idle_limit: None,
+            ..task.clone()
+        };
         let item = NewTask {
             parent: Some(whole),
             due: Due::Now,

@@ -5,6 +5,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The error of a body that knows better than its policy when another attempt may help.
 ///
 /// Return it as the error of the task, or as (the source of) a boxed one, such as `anyhow::Error`: by `?` it becomes
@@ -86,7 +88,7 @@ impl Error for Retry {}
 /// What a failure wants of the policy. It goes with a failure inside of the worker only: two failures that differ in
 /// nothing else are the same.
 #[doc(hidden)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub enum Wish {
     /// What the policy says.
     #[default]

@@ -265,6 +265,7 @@ fn new(name: &str) -> NewTask {
         parent: None,
         retry: None,
         time_limit: None,
+        idle_limit: None,
         retention: None,
     }
 }

@@ -97,6 +97,7 @@ struct Row {
     same_call: u64,
     retry: Option<RetryPolicy>,
     time_limit: Option<Duration>,
+    idle_limit: Option<Duration>,
     /// Its place among the bare ones, once retention has taken the log.
     bare: Option<u64>,
 }

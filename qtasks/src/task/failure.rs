@@ -46,6 +46,8 @@ pub enum FailureKind {
     Lost,
     /// A middleware failed.
     Middleware,
+    /// The process of an isolated body ended before the body did.
+    Process,
     /// Whoever added the arguments of an [`Iter`](crate::Iter) was gone before it had added them all.
     Unsealed,
 }
@@ -63,6 +65,7 @@ impl FailureKind {
             FailureKind::Limit => "limit",
             FailureKind::Lost => "lost",
             FailureKind::Middleware => "middleware",
+            FailureKind::Process => "process",
             FailureKind::Unsealed => "unsealed",
         }
     }
@@ -139,6 +142,7 @@ impl Display for TaskFailure {
             FailureKind::Limit => "a limit was passed",
             FailureKind::Lost => "the worker was lost",
             FailureKind::Middleware => "a middleware failed",
+            FailureKind::Process => "the task's process ended",
             FailureKind::Unsealed => "not all arguments were added",
         };
         f.write_str(what)?;

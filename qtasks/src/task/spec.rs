@@ -47,6 +47,10 @@ pub struct TaskSpec {
     pub retry: RetryPolicy,
     /// The longest an attempt may take unless a task says otherwise. Defaults to no limit.
     pub time_limit: Option<Duration>,
+    /// The longest its body may take from one value to the next, unless a task says otherwise. Defaults to no limit.
+    pub idle_limit: Option<Duration>,
+    /// Where its body runs. Defaults to the process of the worker.
+    pub isolation: Isolation,
     /// How many of its tasks may run at once, whichever workers run them. Defaults to any number.
     pub concurrency: Option<u32>,
     /// How many attempts at its tasks may start in how long, whichever workers run them. Defaults to any number.
@@ -129,6 +133,8 @@ impl TaskSpec {
             priority: 0,
             retry: RetryPolicy::none(),
             time_limit: None,
+            idle_limit: None,
+            isolation: Isolation::None,
             concurrency: None,
             rate: None,
             cancel_when_unwatched: None,
@@ -195,6 +201,20 @@ impl TaskSpec {
     #[must_use]
     pub fn cancel_when_unwatched(mut self, limit: Option<Duration>) -> Self {
         self.cancel_when_unwatched = limit;
+        self
+    }
+
+    /// The longest its body may take from one value to the next, unless a task says otherwise.
+    #[must_use]
+    pub fn idle_limit(mut self, limit: Option<Duration>) -> Self {
+        self.idle_limit = limit;
+        self
+    }
+
+    /// Where its body runs.
+    #[must_use]
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
         self
     }
 
@@ -396,6 +416,18 @@ pub enum ScheduleSpec {
     },
     /// At regular intervals: `every = "…"`.
     Every(Duration),
+}
+
+/// Where a body runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// In the process of the worker.
+    #[default]
+    None,
+    /// Each attempt in a child process of its own, which it can end and no other: see
+    /// [`child_entry`](crate::child_entry).
+    Process,
 }
 
 /// How an attempt after the first goes on with the log of those before it.

@@ -22,12 +22,13 @@ use super::{Around, execute};
 use crate::app::current;
 use crate::context::{Attempt as _, Context, ResumePoint, States};
 use crate::erased::{Item, Run};
+use crate::isolation;
 use crate::json::Json;
 use crate::middleware::{Attempt, AttemptOutcome, Middleware, Next, Stopped};
 use crate::retry::RetryPolicy;
 use crate::signals::{Ending, Told};
 use crate::store::{ClaimedTask, Outcome, Store};
-use crate::task::{FailureKind, OnRetry, Start, TaskFailure, TaskSpec};
+use crate::task::{FailureKind, Isolation, OnRetry, Start, TaskFailure, TaskSpec};
 
 /// After so many items an async body lets others run.
 const TURN: u32 = 64;
@@ -72,6 +73,7 @@ pub(crate) enum After {
 /// Runs an attempt to its end.
 pub(crate) async fn attempt(job: Box<Job>) -> After {
     let limit = job.task.time_limit.or(job.spec.time_limit);
+    let idle = job.task.idle_limit.or(job.spec.idle_limit);
     let sink = Arc::clone(&job.sink);
     let policy = Policy { retry: job.task.retry.unwrap_or(job.spec.retry), retry_on: job.spec.retry_on };
     let (attempt, failures) = (job.task.record.attempt, job.task.record.failures);
@@ -86,15 +88,8 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
         }
     };
     let end = match limit {
-        None => body.await,
-        Some(limit) => tokio::time::timeout(limit, body).await.unwrap_or_else(|_| {
-            let limit = humantime::format_duration(limit);
-            let message = format!("the attempt took longer than {limit}");
-            let failure = TaskFailure::new(FailureKind::TimeLimit, message);
-            // A sync body runs on until it sees this.
-            sink.stop(Stop::Fail(failure.clone()));
-            End::Failed(failure)
-        }),
+        None if idle.is_none() => body.await,
+        limit => Box::pin(limited(body, limit, &sink)).await,
     };
     let ending = match end {
         End::Returned(value) => {
@@ -119,9 +114,32 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
     After::Ends(ending)
 }
 
+/// Runs a body for as long as it may take, and may take for a value.
+async fn limited(body: impl Future<Output = End>, limit: Option<Duration>, sink: &Sink) -> End {
+    let over = async {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+        limit.unwrap_or_default()
+    };
+    let shown = humantime::format_duration;
+    let message = tokio::select! {
+        biased;
+        end = body => return end,
+        limit = over => format!("the attempt took longer than {}", shown(limit)),
+        limit = sink.idled() => format!("no value for longer than {}", shown(limit)),
+    };
+    let failure = TaskFailure::new(FailureKind::TimeLimit, message);
+    // A sync body runs on until it sees this.
+    sink.stop(Stop::Fail(failure.clone()));
+    End::Failed(failure)
+}
+
 /// Runs a body where it belongs.
 async fn run(job: Box<Job>) -> End {
     match job.spec.start {
+        _ if job.spec.isolation == Isolation::Process => on_the_runtime(job).await,
         Start::Async(_) => on_the_runtime(job).await,
         Start::Sync(_) => on_a_thread(job).await,
     }
@@ -288,6 +306,9 @@ impl Job {
 
     /// Makes the run of an async task.
     fn start_async(&self) -> Result<Body<dyn Run + Send>, TaskFailure> {
+        if self.spec.isolation == Isolation::Process {
+            return self.begin(|ctx, args| isolation::start(&self.spec, ctx, args));
+        }
         if let Some(start) = &self.spec.made.start {
             return self.begin(|ctx, args| start(ctx, args));
         }
@@ -533,7 +554,8 @@ fn show(layers: &[Arc<dyn Middleware>], context: &Context, index: u64, value: &[
 
 /// The next item of the body. While that waits, what there is goes to the store.
 pub(super) async fn next<R: Run + ?Sized>(body: &mut Body<R>, sink: &Sink, out: &mut Vec<u8>) -> Step {
-    poll_fn(|cx| {
+    sink.makes(true);
+    let step = poll_fn(|cx| {
         sink.register(cx.waker());
         if let Some(stop) = sink.asked_to_stop() {
             return Poll::Ready(Step::Stop(stop));
@@ -551,8 +573,10 @@ pub(super) async fn next<R: Run + ?Sized>(body: &mut Body<R>, sink: &Sink, out: 
             }
             Err(payload) => Poll::Ready(Step::Panic(panicked(&*payload))),
         }
-    })
-    .await
+    });
+    let step = step.await;
+    sink.makes(false);
+    step
 }
 
 /// What a yield is to the log; `None` if that can't be told any more.
@@ -579,6 +603,7 @@ pub(super) async fn handle<R: Run + ?Sized>(
     if waits {
         place.enter().await;
     }
+    sink.makes(true);
     let handled = poll_fn(|cx| {
         sink.register(cx.waker());
         if let Some(stop) = sink.asked_to_stop() {
@@ -594,6 +619,7 @@ pub(super) async fn handle<R: Run + ?Sized>(
         }
     })
     .await;
+    sink.makes(false);
     if waits {
         place.leave().await;
     }

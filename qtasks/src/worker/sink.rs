@@ -38,6 +38,8 @@ pub(crate) struct Limits {
     pub(crate) value_bytes: usize,
     pub(crate) yields: u64,
     pub(crate) log_bytes: u64,
+    /// The longest between two values.
+    pub(crate) idle: Option<Duration>,
 }
 
 /// Why an attempt is to stop.
@@ -88,6 +90,8 @@ pub(crate) struct Sink {
     /// The attempt, waiting for its body, for room or for its end to be stored.
     attempt: AtomicWaker,
     changed: Notify,
+    /// Since when the body has been at its next value; looked at only where there is a limit.
+    idle_since: Mutex<Option<tokio::time::Instant>>,
 }
 
 struct State {
@@ -200,6 +204,7 @@ impl Sink {
             stopped: AtomicBool::new(false),
             attempt: AtomicWaker::new(),
             changed: Notify::new(),
+            idle_since: Mutex::default(),
         })
     }
 
@@ -545,6 +550,37 @@ impl Sink {
         let mut state = self.state();
         if let Slot::Taken = std::mem::replace(&mut state.slot, Slot::Over) {
             self.lane.leave();
+        }
+    }
+
+    // ---- how long the body takes
+
+    /// The body begins to make a value, or has made it.
+    #[inline]
+    pub(crate) fn makes(&self, begins: bool) {
+        if self.limits.idle.is_some() {
+            *self.idle_since() = begins.then(tokio::time::Instant::now);
+        }
+    }
+
+    fn idle_since(&self) -> MutexGuard<'_, Option<tokio::time::Instant>> {
+        self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Done when the body has been at one value for longer than it may: gives how long that is.
+    pub(crate) async fn idled(&self) -> Duration {
+        let Some(limit) = self.limits.idle else { return std::future::pending().await };
+        loop {
+            let since = *self.idle_since();
+            // Where it is at none, none that it begins now can be too late before then.
+            let due = since.unwrap_or_else(tokio::time::Instant::now).checked_add(limit);
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => return std::future::pending().await,
+            }
+            if since.is_some() && since == *self.idle_since() {
+                return limit;
+            }
         }
     }
 

@@ -51,6 +51,7 @@ impl File {
             parent: None,
             retry: None,
             time_limit: None,
+            idle_limit: None,
             retention: None,
         };
         for first in (0..tasks).step_by(BATCH as usize) {

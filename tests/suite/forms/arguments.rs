@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qtasks::{Keep, OnRetry, RetryPolicy};
+use qtasks::{Isolation, Keep, OnRetry, RetryPolicy};
 
 use super::*;
 
@@ -18,6 +18,8 @@ const POLICY: RetryPolicy = RetryPolicy::times(5).constant(Duration::from_millis
     priority = -5,
     retry = 3,
     time_limit = "1h 30min",
+    idle_limit = "5s",
+    isolation = "process",
     tags("a", "b"),
     on_retry = restart,
     yields_max = 10_000_000,
@@ -61,6 +63,7 @@ fn arguments_of_the_attribute_are_registered() {
     assert_eq!((spec.tags, spec.on_retry, spec.keep), (&["a", "b"][..], OnRetry::Restart, Keep::Last(1_000)));
     assert_eq!((spec.yields_max, spec.log_bytes_max), (Some(10_000_000), Some(1 << 40)));
     assert!(spec.echo);
+    assert_eq!((spec.idle_limit, spec.isolation), (Some(Duration::from_secs(5)), Isolation::Process));
 
     let spec = others::spec();
     assert_eq!(spec.description, Some("an expression"));
@@ -78,6 +81,7 @@ fn what_is_not_said_is_the_default() {
     let spec = none::spec();
     assert_eq!((spec.name, spec.description, spec.queue), ("none", None, "default"));
     assert_eq!((spec.priority, spec.retry, spec.time_limit), (0, RetryPolicy::none(), None));
+    assert_eq!((spec.idle_limit, spec.isolation), (None, Isolation::None));
     assert_eq!((spec.tags.len(), spec.state.len(), spec.args.len()), (0, 0, 0));
     assert_eq!((spec.yields_max, spec.log_bytes_max), (None, None));
     assert_eq!((spec.on_retry, spec.keep, spec.executor.is_none()), (OnRetry::Replay, Keep::All, true));

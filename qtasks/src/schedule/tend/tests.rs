@@ -26,6 +26,7 @@ fn definition(args: &str) -> Definition {
         parent: None,
         retry: None,
         time_limit: None,
+        idle_limit: None,
         retention: None,
     };
     let when = super::super::when::When::every(Duration::from_secs(3600)).unwrap();

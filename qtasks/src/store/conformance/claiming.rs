@@ -284,13 +284,15 @@ cases! {
         let retry = crate::retry::RetryPolicy::times(7).exponential(Duration::from_millis(1), LEASE).jitter(false);
         let time_limit = Some(Duration::from_millis(1_500));
         let retry_of = Some(TaskId::new());
-        let own = NewTask { retry: Some(retry), time_limit, retry_of, ..new("a") };
+        let idle_limit = Some(Duration::from_micros(2_500));
+        let own = NewTask { retry: Some(retry), time_limit, idle_limit, retry_of, ..new("a") };
         add(&*store, own).await;
         add(&*store, new("a")).await;
         let claimed = store.claim(claim("w", 2)).await.unwrap().tasks;
         assert_eq!((claimed[0].retry, claimed[0].time_limit), (Some(retry), time_limit));
-        assert_eq!(claimed[0].record.retry_of, retry_of);
-        assert_eq!((claimed[1].retry, claimed[1].time_limit, claimed[1].record.retry_of), (None, None, None));
+        assert_eq!((claimed[0].record.retry_of, claimed[0].idle_limit), (retry_of, idle_limit));
+        assert_eq!((claimed[1].retry, claimed[1].time_limit, claimed[1].idle_limit), (None, None, None));
+        assert_eq!(claimed[1].record.retry_of, None);
     }
 
     /// A task is cancelled or handed out, and both are told the same.

@@ -29,6 +29,7 @@ impl Row {
             idempotency_key: new.idempotency_key,
             retry: new.retry,
             time_limit: new.time_limit,
+            idle_limit: new.idle_limit,
             bare: None,
         }
     }
@@ -81,6 +82,7 @@ impl Row {
             checkpoint: self.checkpoint.clone(),
             retry: self.retry,
             time_limit: self.time_limit,
+            idle_limit: self.idle_limit,
         }
     }
 

@@ -27,7 +27,7 @@ macro_rules! life_columns {
 macro_rules! fixed_columns {
     () => {
         "t.n, t.id, p.name, p.queue, t.priority, t.created, coalesce(t.args, a.args, 'null'), t.tags, t.retry_of, \
-         t.parent, t.retry, t.time_limit"
+         t.parent, t.retry, t.time_limit, t.idle_limit"
     };
 }
 
@@ -48,8 +48,8 @@ const CLAIM: &str = "UPDATE task SET status = ?2, updated = ?3, started = ?4, at
      WHERE n = ?1";
 const ADD: &str = "INSERT INTO task (n, id, pair, priority, created, status, due, due_at, expires, updated, attempt, \
      epoch, failures, crashes, yields, yields_high, tail, bytes, lease_until, args, tags, retry_of, parent, retry, \
-     time_limit, unique_key, idempotency_key, same_call, retention) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
-     0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ON CONFLICT (id) DO NOTHING";
+     time_limit, unique_key, idempotency_key, same_call, retention, idle_limit) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
+     0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) ON CONFLICT (id) DO NOTHING";
 const KEEP: &str =
     "INSERT INTO log (n, seq, epoch, attempt, at, count, heads, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
@@ -309,7 +309,7 @@ impl<'a> Statements<'a> {
 
     /// What a worker gets of a task that it has claimed.
     pub(super) fn claimed(&self, task: Whole) -> rusqlite::Result<ClaimedTask> {
-        let Whole { n, life, fixed, retry, time_limit } = task;
+        let Whole { n, life, fixed, retry, time_limit, idle_limit } = task;
         let (mut last_yield, mut checkpoint) = (None, None);
         if life.tail > 0 {
             last_yield = last_yield_of(self.db, n, &life)?;
@@ -317,7 +317,7 @@ impl<'a> Statements<'a> {
             checkpoint = stored.query_row([n], |row| json(row, 0)).optional()?.flatten();
         }
         let bytes = life.bytes;
-        Ok(ClaimedTask { record: life.record(fixed), bytes, last_yield, checkpoint, retry, time_limit })
+        Ok(ClaimedTask { record: life.record(fixed), bytes, last_yield, checkpoint, retry, time_limit, idle_limit })
     }
 }
 
@@ -328,6 +328,7 @@ pub(super) struct Whole {
     pub(super) fixed: Fixed,
     pub(super) retry: Option<crate::retry::RetryPolicy>,
     pub(super) time_limit: Option<Duration>,
+    pub(super) idle_limit: Option<Duration>,
 }
 
 impl Whole {
@@ -338,7 +339,12 @@ impl Whole {
 
 fn whole(row: &Row<'_>) -> rusqlite::Result<Whole> {
     let id_of = |column| row.get::<_, Option<Id>>(column).map(|id| id.map(|id| id.0));
-    let nanos: Option<i64> = row.get(36)?;
+    let limit = |column| {
+        let nanos: Option<i64> = row.get(column)?;
+        Ok::<_, rusqlite::Error>(
+            nanos.map(|n| if n == i64::MAX { Duration::MAX } else { Duration::from_nanos(unsigned(n)) }),
+        )
+    };
     Ok(Whole {
         n: row.get(25)?,
         life: life(row)?,
@@ -354,7 +360,8 @@ fn whole(row: &Row<'_>) -> rusqlite::Result<Whole> {
             parent: id_of(34)?,
         },
         retry: parsed(row, 35)?,
-        time_limit: nanos.map(|n| if n == i64::MAX { Duration::MAX } else { Duration::from_nanos(unsigned(n)) }),
+        time_limit: limit(36)?,
+        idle_limit: limit(37)?,
     })
 }
 

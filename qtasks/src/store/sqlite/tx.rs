@@ -359,6 +359,7 @@ impl<'a> Tx<'a> {
             new.idempotency_key,
             new.idempotency_key.as_ref().map(|_| named_hash(&new.name, &new.args).cast_signed()),
             life.retention.map(signed),
+            new.idle_limit.map(nanos),
         ])?;
         if inserted == 1 && !inline {
             self.db.prepare_cached("INSERT INTO large_args (n, args) VALUES (?1, ?2)")?.execute((n, args))?;
