@@ -44,7 +44,7 @@ static CHILD: AtomicBool = AtomicBool::new(false);
 /// Inside of the child there is no app and no `State<T>`, stdin is empty, and `tracing` has no subscriber.
 ///
 /// # Examples
-/// ```no_run
+/// ```standalone_crate,no_run
 /// use qtasks::prelude::*;
 ///
 /// #[task(isolation = "process", time_limit = "1min")]
