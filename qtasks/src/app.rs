@@ -269,7 +269,10 @@ impl Qtasks {
             app.install()?;
         }
         if !with_worker {
-            keeper::start(store, config.times, None, hub.interest(), None, over).await?;
+            let watchers = keeper::watchers(Arc::clone(&store), config.times, hub.interest(), None);
+            let closed = over.clone();
+            tokio::spawn(async move { closed.run_until_cancelled(watchers).await });
+            keeper::start(store, config.times, None, None, over).await?;
             return Ok(app);
         }
         registry.publish(&*store).await?;
@@ -284,7 +287,11 @@ impl Qtasks {
         retention.age = config.retention.unwrap_or(retention.age);
         (retention.ended_max, retention.bytes_max) =
             config.retention_max.unwrap_or((retention.ended_max, retention.bytes_max));
-        keeper::start(store, config.times, Some(retention), hub.interest(), Some(kept), over).await?;
+        let owned = Some(Arc::downgrade(&worker));
+        let watchers = keeper::watchers(Arc::clone(&store), config.times, hub.interest(), owned);
+        let closed = over.clone();
+        tokio::spawn(async move { closed.run_until_cancelled(watchers).await });
+        keeper::start(store, config.times, Some(retention), Some(kept), over).await?;
         hub.set_worker(&worker);
         worker.start(current::Scope::new(&app.core));
         let _ = app.core.worker.set(worker);

@@ -34,7 +34,6 @@ pub(crate) async fn start(
     store: Arc<dyn Store>,
     times: Times,
     retention: Option<Prune>,
-    interest: Arc<Interest>,
     worker: Option<(Weak<Worker>, Arc<Appender>, mpsc::UnboundedReceiver<Job>)>,
     over: CancellationToken,
 ) -> Result<()> {
@@ -58,15 +57,13 @@ pub(crate) async fn start(
             let back = give_back(&store, times, worker.as_ref().map(|(_, appender, _)| Arc::clone(appender)));
             let told = worker.as_ref().map(|(worker, ..)| worker.clone());
             let sweeps = sweeps(&store, times, retention, told);
-            let owned = worker.as_ref().map(|(worker, ..)| worker.clone());
-            let watch = watchers(&store, times, &interest, owned);
             let appends = async {
                 match worker {
                     Some((_, appender, jobs)) => appender.keep(jobs).await,
                     None => std::future::pending().await,
                 }
             };
-            let all = async { tokio::join!(heart, back, sweeps, watch, appends) };
+            let all = async { tokio::join!(heart, back, sweeps, appends) };
             over.run_until_cancelled(all).await;
         });
     };
@@ -132,8 +129,14 @@ async fn give_back(store: &Arc<dyn Store>, times: Times, appender: Option<Arc<Ap
 }
 
 /// Of tasks that are cancelled when nobody watches them: their owners ask, by documents `watch/{id}`, and whoever
-/// watches answers, by documents `watching/{id}`, each for as long as that is so.
-async fn watchers(store: &Arc<dyn Store>, times: Times, interest: &Interest, worker: Option<Weak<Worker>>) {
+/// watches answers, by documents `watching/{id}`, each for as long as that is so. Not on the keeper's thread: there no
+/// read may hold up a heartbeat.
+pub(crate) async fn watchers(
+    store: Arc<dyn Store>,
+    times: Times,
+    interest: Arc<Interest>,
+    worker: Option<Weak<Worker>>,
+) {
     let every = times.lease / 2;
     let put = |key: String| DocPut { key, if_version: None, bytes: Vec::new(), expires: Some(times.lease) };
     loop {
