@@ -141,14 +141,15 @@ pub(crate) fn fields(model: &Model) -> TokenStream {
     if let Some(priority) = &args.priority {
         set("priority", quote!(#priority));
     }
-    if let Some(limit) = &args.time_limit {
-        set("time_limit", option(Some(duration(limit))));
-    }
-    if let Some(limit) = &args.cancel_when_unwatched {
-        set("cancel_when_unwatched", option(Some(duration(limit))));
-    }
-    if let Some(limit) = &args.idle_limit {
-        set("idle_limit", option(Some(duration(limit))));
+    let limits = [
+        ("time_limit", &args.time_limit),
+        ("cancel_when_unwatched", &args.cancel_when_unwatched),
+        ("idle_limit", &args.idle_limit),
+    ];
+    for (name, limit) in limits {
+        if let Some(limit) = limit {
+            set(name, option(Some(duration(limit))));
+        }
     }
     if args.isolation == Some(Isolation::Process) {
         set("isolation", quote!(#p::Isolation::Process));
