@@ -427,17 +427,22 @@ async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, replay: Replay, pl
             Step::Panic(failure) => return End::Failed(failure),
             Step::Stop(stop) => return End::Stopped(stop),
         };
-        match emit.verdict(hash).await {
-            Ok(Verdict::Same) => {
-                if !stored {
-                    body.run().skip();
+        // Futures only where there is something to wait for: this is done for every value.
+        if emit.replay.is_on() {
+            match emit.verdict(hash).await {
+                Ok(Verdict::Same) => {
+                    if !stored {
+                        body.run().skip();
+                    }
+                    continue;
                 }
-                continue;
+                Ok(Verdict::Different | Verdict::New) => {}
+                Err(end) => return end,
             }
-            Ok(Verdict::Different | Verdict::New) => {}
-            Err(end) => return end,
         }
-        emit.announce().await;
+        if emit.told.is_some() {
+            emit.announce().await;
+        }
         if !stored {
             match handle(&mut body, sink, &mut out, place).await {
                 Ok(Some(other)) => hash = other,
@@ -447,8 +452,11 @@ async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, replay: Replay, pl
                 Err(Step::Item(_)) => unreachable!("a handler brings no items"),
             }
         }
-        if let Err(end) = emit.keep(hash, &out).await {
-            return end;
+        let index = sink.yields();
+        match emit.hand_over(hash, &out) {
+            Ok(None) => {}
+            Ok(Some(accepted)) => emit.wait(accepted, index, &out).await,
+            Err(failure) => return End::Failed(failure),
         }
     }
 }
@@ -475,7 +483,6 @@ impl<'a> Emit<'a> {
     }
 
     /// What the next value is to the log. One that is there already is done with.
-    #[inline]
     pub(super) async fn verdict(&mut self, hash: u64) -> Result<Verdict, End> {
         let sink = &*self.job.sink;
         let Some(verdict) = verdict(hash, &mut self.replay, sink, self.place).await else {
@@ -493,7 +500,6 @@ impl<'a> Emit<'a> {
     }
 
     /// Tells that there is a value.
-    #[inline]
     pub(super) async fn announce(&self) {
         if let Some(told) = self.told {
             self.place.enter().await;
@@ -502,34 +508,49 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// Hands a value over to be stored.
+    /// Hands a value over to be stored. What is to be waited for then, if anything.
     #[inline]
-    pub(super) async fn keep(&mut self, hash: u64, value: &[u8]) -> Result<(), End> {
-        let (sink, place) = (&*self.job.sink, self.place);
-        let index = sink.yields();
+    fn hand_over(&mut self, hash: u64, value: &[u8]) -> Result<Option<Accepted>, TaskFailure> {
+        let sink = &*self.job.sink;
         if let Some(context) = &self.context {
-            show(self.layers, context, index, value);
+            show(self.layers, context, sink.yields(), value);
         }
-        match sink.yielded(hash, value) {
-            Err(failure) => return Err(End::Failed(failure)),
-            Ok(_) if self.told.is_some() => {
+        let accepted = sink.yielded(hash, value)?;
+        if accepted == Accepted::Gathering && self.told.is_none() && (self.turn < TURN || self.place.sync) {
+            self.turn = self.turn.saturating_add(1);
+            return Ok(None);
+        }
+        Ok(Some(accepted))
+    }
+
+    /// Waits for what follows from a value that was handed over as number `index`.
+    async fn wait(&mut self, accepted: Accepted, index: u64, value: &[u8]) {
+        let (sink, place) = (&*self.job.sink, self.place);
+        match (self.told, accepted) {
+            (Some(told), _) => {
                 place.enter().await;
                 sink.write();
-                if sink.drained().await.is_ok()
-                    && let Some(told) = self.told
-                {
+                if sink.drained().await.is_ok() {
                     told.after_loop(index, value).await;
                 }
                 place.leave().await;
             }
-            Ok(Accepted::Gathering) => self.turn = next_turn(self.turn, place).await,
-            Ok(Accepted::Written) => self.turn = next_turn(TURN, place).await,
-            Ok(Accepted::Full) => {
+            (None, Accepted::Gathering) => self.turn = next_turn(self.turn, place).await,
+            (None, Accepted::Written) => self.turn = next_turn(TURN, place).await,
+            (None, Accepted::Full) => {
                 sink.write();
                 place.enter().await;
                 poll_fn(|cx| sink.poll_room(cx)).await;
                 place.leave().await;
             }
+        }
+    }
+
+    /// Stores a value.
+    pub(super) async fn keep(&mut self, hash: u64, value: &[u8]) -> Result<(), End> {
+        let index = self.job.sink.yields();
+        if let Some(accepted) = self.hand_over(hash, value).map_err(End::Failed)? {
+            self.wait(accepted, index, value).await;
         }
         Ok(())
     }
