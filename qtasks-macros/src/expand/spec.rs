@@ -141,15 +141,8 @@ pub(crate) fn fields(model: &Model) -> TokenStream {
     if let Some(priority) = &args.priority {
         set("priority", quote!(#priority));
     }
-    let limits = [
-        ("time_limit", &args.time_limit),
-        ("cancel_when_unwatched", &args.cancel_when_unwatched),
-        ("idle_limit", &args.idle_limit),
-    ];
-    for (name, limit) in limits {
-        if let Some(limit) = limit {
-            set(name, option(Some(duration(limit))));
-        }
+    for (name, limit) in durations(args) {
+        set(name, option(Some(duration(limit))));
     }
     if args.isolation == Some(Isolation::Process) {
         set("isolation", quote!(#p::Isolation::Process));
@@ -186,6 +179,16 @@ pub(crate) fn fields(model: &Model) -> TokenStream {
         set("schedule", option(Some(schedule)));
     }
     out
+}
+
+/// How long things may take, by the names of their fields.
+fn durations(args: &crate::args::Args) -> impl Iterator<Item = (&'static str, &TimeLimit)> {
+    let limits = [
+        ("time_limit", &args.time_limit),
+        ("cancel_when_unwatched", &args.cancel_when_unwatched),
+        ("idle_limit", &args.idle_limit),
+    ];
+    limits.into_iter().filter_map(|(name, limit)| Some((name, limit.as_ref()?)))
 }
 
 /// What there is around the body.
