@@ -149,6 +149,13 @@ impl Core {
         self.over.cancel();
     }
 
+    /// Tells owners of tasks, as long as the app is open, that somebody watches them here.
+    fn answer_watchers(&self, worker: Option<Weak<Worker>>) {
+        let watchers = keeper::watchers(Arc::clone(&self.store), self.config.times, self.hub.interest(), worker);
+        let closed = self.closed();
+        self.runtime.spawn(async move { closed.run_until_cancelled(watchers).await });
+    }
+
     /// Cancels a task. One that nobody was running has ended: those who asked are told here.
     pub(crate) async fn cancel(&self, id: TaskId, reason: String) -> Result<store::Cancelled> {
         let cancelled = self.store.cancel(id, reason).await?;
@@ -269,31 +276,24 @@ impl Qtasks {
             app.install()?;
         }
         if !with_worker {
-            let watchers = keeper::watchers(Arc::clone(&store), config.times, hub.interest(), None);
-            let closed = over.clone();
-            tokio::spawn(async move { closed.run_until_cancelled(watchers).await });
+            app.core.answer_watchers(None);
             keeper::start(store, config.times, None, None, over).await?;
             return Ok(app);
         }
         registry.publish(&*store).await?;
         schedule::declare(&*store, &registry).await?;
-        let interest = hub.interest();
         let signals = signals::of(&registry, &receivers);
-        let (worker, appender, jobs) =
-            Worker::new(Arc::clone(&store), registry, states, Arc::clone(&config), interest, signals, &around);
+        let (worker, appender, jobs) = Worker::new(&app.core, signals, &around);
         let kept = (Arc::downgrade(&worker), appender, jobs);
         tracing::info!(worker = config.worker, store = store.durability(), "a worker starts");
         let mut retention = store.retention();
         retention.age = config.retention.unwrap_or(retention.age);
         (retention.ended_max, retention.bytes_max) =
             config.retention_max.unwrap_or((retention.ended_max, retention.bytes_max));
-        let owned = Some(Arc::downgrade(&worker));
-        let watchers = keeper::watchers(Arc::clone(&store), config.times, hub.interest(), owned);
-        let closed = over.clone();
-        tokio::spawn(async move { closed.run_until_cancelled(watchers).await });
+        app.core.answer_watchers(Some(Arc::downgrade(&worker)));
         keeper::start(store, config.times, Some(retention), Some(kept), over).await?;
         hub.set_worker(&worker);
-        worker.start(current::Scope::new(&app.core));
+        worker.start();
         let _ = app.core.worker.set(worker);
         Ok(app)
     }

@@ -15,14 +15,14 @@ pub(crate) mod threads;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{Config, current};
+use crate::app::{Config, Core, current};
 use crate::builtin;
 use crate::context::States;
 use crate::error::Result;
@@ -71,7 +71,8 @@ pub(crate) struct Worker {
     attempts: TaskTracker,
     abandoned: Arc<AtomicUsize>,
     closed: AtomicBool,
-    scope: OnceLock<current::Scope>,
+    /// The app that it works for.
+    scope: current::Scope,
 }
 
 #[derive(Default)]
@@ -114,19 +115,15 @@ struct Begun {
     scheduled: bool,
     /// A limit may let another go when it is stored.
     awaited: bool,
-    scope: current::Scope,
 }
 
 impl Worker {
     pub(crate) fn new(
-        store: Arc<dyn Store>,
-        registry: Arc<Registry>,
-        states: Arc<States>,
-        config: Arc<Config>,
-        interest: Arc<Interest>,
+        core: &Arc<Core>,
         signals: HashMap<String, Arc<Receivers>>,
         around: &Around,
     ) -> (Arc<Self>, Arc<Appender>, tokio::sync::mpsc::UnboundedReceiver<Job>) {
+        let (store, registry, config) = (Arc::clone(&core.store), Arc::clone(&core.registry), Arc::clone(&core.config));
         let running = Arc::<Running>::default();
         let (appender, jobs) = Appender::new(Arc::clone(&store), Arc::downgrade(&running));
         let bodies = Arc::new(Lane::new(config.worker.clone(), config.concurrency, false));
@@ -136,9 +133,9 @@ impl Worker {
             name: config.worker.as_str().into(),
             store,
             registry,
-            states,
+            states: Arc::clone(&core.states),
             config,
-            interest,
+            interest: core.hub.interest(),
             around,
             signals,
             appender: Arc::clone(&appender),
@@ -153,7 +150,7 @@ impl Worker {
             attempts: TaskTracker::new(),
             abandoned: Arc::default(),
             closed: AtomicBool::new(false),
-            scope: OnceLock::new(),
+            scope: current::Scope::new(core),
         };
         let queues = worker.config.queues.clone().unwrap_or_else(|| worker.registry.queues());
         for queue in queues {
@@ -223,17 +220,16 @@ impl Worker {
     }
 
     /// Begins to work. The loops count as attempts, so that `shutdown` waits for them as well.
-    pub(crate) fn start(self: &Arc<Self>, scope: current::Scope) {
-        let _ = self.scope.set(scope.clone());
+    pub(crate) fn start(self: &Arc<Self>) {
         for lane in [&self.bodies, &self.built_ins] {
-            self.attempts.spawn(Arc::clone(self).run(Arc::clone(lane), scope.clone()));
+            self.attempts.spawn(Arc::clone(self).run(Arc::clone(lane)));
         }
-        self.attempts.spawn(Arc::clone(self).tidy(scope));
+        self.attempts.spawn(Arc::clone(self).tidy());
         self.attempts.spawn(schedule::keep(Arc::clone(self), self.closing.clone()));
     }
 
     /// Claims and runs until told to stop.
-    async fn run(self: Arc<Self>, lane: Arc<Lane>, scope: current::Scope) {
+    async fn run(self: Arc<Self>, lane: Arc<Lane>) {
         while !self.closing.is_cancelled() {
             let free = lane.free();
             let mut wait = None;
@@ -251,7 +247,7 @@ impl Worker {
                         self.interest.work();
                     }
                     for task in claimed.tasks {
-                        self.begin(task, &lane, sent, &scope);
+                        self.begin(task, &lane, sent);
                     }
                     continue;
                 }
@@ -267,11 +263,11 @@ impl Worker {
     }
 
     /// Cleans up after built-ins whose worker died before it could.
-    async fn tidy(self: Arc<Self>, scope: current::Scope) {
+    async fn tidy(self: Arc<Self>) {
         let every = TIDY.max(self.config.times.scan);
         let mut known = HashSet::new();
         while self.closing.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
-            let Some(core) = scope.core() else { return };
+            let Some(core) = self.scope.core() else { return };
             if let Err(error) = builtin::tidy(&core, &mut known).await {
                 tracing::warn!(%error, "what built-in tasks left could not be looked at");
             }
@@ -313,7 +309,7 @@ impl Worker {
     }
 
     /// Runs a task that was claimed.
-    fn begin(self: &Arc<Self>, task: ClaimedTask, lane: &Arc<Lane>, sent: Instant, scope: &current::Scope) {
+    fn begin(self: &Arc<Self>, task: ClaimedTask, lane: &Arc<Lane>, sent: Instant) {
         let Some(spec) = self.spec(&task.record.name) else {
             tracing::error!(name = task.record.name, "claimed a task that was not offered");
             return;
@@ -335,7 +331,7 @@ impl Worker {
             self.firing.notify_one();
         }
         let awaited = !sink.lane.built_in && self.is_awaited(&task.record);
-        let within = scope.within(&sink);
+        let within = self.scope.within(&sink);
         let signals = self.signals.get(&task.record.name);
         let signals = signals
             .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &within) }));
@@ -353,22 +349,21 @@ impl Worker {
             abandoned: Arc::clone(&self.abandoned),
             task,
         });
-        let begun = Begun { sink, signals, scheduled, awaited, scope: scope.clone() };
+        let begun = Begun { sink, signals, scheduled, awaited };
         let worker = Arc::clone(self);
         self.attempts.spawn(async move {
             let crashed = worker.crashed.clone();
-            if let Some(after) = crashed.run_until_cancelled(run::attempt(job)).await {
-                begun.sink.leave_slot();
+            let after = crashed.run_until_cancelled(run::attempt(job)).await;
+            begun.sink.leave_slot();
+            if let Some(after) = after {
                 worker.ended(after, begun).await;
-            } else {
-                begun.sink.leave_slot();
             }
         });
     }
 
     /// An attempt is over: has its end written, and does what follows.
     async fn ended(&self, after: After, begun: Begun) {
-        let Begun { sink, signals, scheduled, awaited, scope } = begun;
+        let Begun { sink, signals, scheduled, awaited } = begun;
         match after {
             After::Ends(ending) => {
                 // Bodies that are ready to go on may end as well: they go with the same write, and then one claim
@@ -382,7 +377,7 @@ impl Worker {
                     self.firing.notify_one();
                 }
                 if sink.lane.built_in {
-                    self.clean(&scope, sink.id()).await;
+                    self.clean(sink.id()).await;
                 }
                 if let Some(told) = signals
                     && let Some(cancel) = sink.ended()
@@ -417,8 +412,8 @@ impl Worker {
     }
 
     /// Cleans up after a built-in that has ended.
-    async fn clean(&self, scope: &current::Scope, id: TaskId) {
-        let Some(core) = scope.core() else { return };
+    async fn clean(&self, id: TaskId) {
+        let Some(core) = self.scope.core() else { return };
         let cleaned = async {
             let record: TaskRecord = core.hub.record(id).await?;
             builtin::clean(&core, &record).await
@@ -438,13 +433,13 @@ impl Worker {
             let Ok(records) = worker.store.get(ids).await else { return };
             for record in records.into_iter().flatten() {
                 let Some(receivers) = worker.signals.get(&record.name) else { continue };
-                let (Some(spec), Some(scope)) = (worker.spec(&record.name), worker.scope.get()) else { continue };
+                let Some(spec) = worker.spec(&record.name) else { continue };
                 let Some(failure) = record.failure() else { continue };
                 let ending = match record.status {
                     Status::Cancelled => Ending::Cancelled(failure.message),
                     _ => Ending::Failed(failure),
                 };
-                let task = SignalTask::new(&record, spec, scope);
+                let task = SignalTask::new(&record, spec, &worker.scope);
                 Told { receivers: Arc::clone(receivers), task }.end(ending, None).await;
             }
         });

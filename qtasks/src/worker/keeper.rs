@@ -149,7 +149,7 @@ pub(crate) async fn watchers(
                 }
             }
             let worker = worker.as_ref().and_then(Weak::upgrade);
-            for sink in worker.iter().flat_map(|worker| worker.running()).filter(|sink| sink.unwatched.is_some()) {
+            for sink in worker.iter().flat_map(|worker| worker.running()).filter(|sink| sink.is_to_be_watched()) {
                 store.doc_put(put(format!("watch/{}", sink.id()))).await?;
                 sink.is_watched(store.doc_get(format!("watching/{}", sink.id())).await?.is_some());
             }

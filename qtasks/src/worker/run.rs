@@ -73,7 +73,6 @@ pub(crate) enum After {
 /// Runs an attempt to its end.
 pub(crate) async fn attempt(job: Box<Job>) -> After {
     let limit = job.task.time_limit.or(job.spec.time_limit);
-    let idle = job.task.idle_limit.or(job.spec.idle_limit);
     let sink = Arc::clone(&job.sink);
     let policy = Policy { retry: job.task.retry.unwrap_or(job.spec.retry), retry_on: job.spec.retry_on };
     let (attempt, failures) = (job.task.record.attempt, job.task.record.failures);
@@ -88,7 +87,7 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
         }
     };
     let end = match limit {
-        None if idle.is_none() => body.await,
+        None if !sink.has_idle_limit() => body.await,
         limit => Box::pin(limited(body, limit, &sink)).await,
     };
     let ending = match end {
@@ -139,9 +138,9 @@ async fn limited(body: impl Future<Output = End>, limit: Option<Duration>, sink:
 /// Runs a body where it belongs.
 async fn run(job: Box<Job>) -> End {
     match job.spec.start {
-        _ if job.spec.isolation == Isolation::Process => on_the_runtime(job).await,
-        Start::Async(_) => on_the_runtime(job).await,
-        Start::Sync(_) => on_a_thread(job).await,
+        Start::Sync(_) if job.spec.isolation != Isolation::Process => on_a_thread(job).await,
+        // What runs in a process of its own is only waited for here.
+        Start::Sync(_) | Start::Async(_) => on_the_runtime(job).await,
     }
 }
 

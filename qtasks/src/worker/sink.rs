@@ -34,6 +34,7 @@ const GATHER_EVENTS: usize = 256;
 /// What a task may take, at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
+    /// It is cancelled when nobody has watched it for so long.
     pub(crate) unwatched: Option<Duration>,
     pub(crate) value_bytes: usize,
     pub(crate) yields: u64,
@@ -76,8 +77,6 @@ pub(crate) enum Ready {
 
 pub(crate) struct Sink {
     pub(crate) lease: Lease,
-    /// It is cancelled when nobody has watched it for so long.
-    pub(crate) unwatched: Option<Duration>,
     /// Whose slots it takes one of.
     pub(crate) lane: Arc<Lane>,
     appender: Arc<Appender>,
@@ -194,7 +193,6 @@ impl Sink {
         let lease = Lease { id: record.id, epoch: record.epoch };
         Arc::new_cyclic(|me| Sink {
             lease,
-            unwatched: limits.unwatched,
             lane,
             appender,
             state: Mutex::new(state),
@@ -567,6 +565,10 @@ impl Sink {
         self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn has_idle_limit(&self) -> bool {
+        self.limits.idle.is_some()
+    }
+
     /// Done when the body has been at one value for longer than it may: gives how long that is.
     pub(crate) async fn idled(&self) -> Duration {
         let Some(limit) = self.limits.idle else { return std::future::pending().await };
@@ -592,12 +594,17 @@ impl Sink {
         state.renewed = state.renewed.max(sent);
     }
 
+    /// Whether it matters that somebody watches.
+    pub(crate) fn is_to_be_watched(&self) -> bool {
+        self.limits.unwatched.is_some()
+    }
+
     /// Somebody watches it, or nobody does: too long, and it is cancelled.
     pub(crate) fn is_watched(&self, watched: bool) {
         let mut state = self.state();
         if watched {
             state.watched = Instant::now();
-        } else if self.unwatched.is_some_and(|limit| state.watched.elapsed() >= limit) {
+        } else if self.limits.unwatched.is_some_and(|limit| state.watched.elapsed() >= limit) {
             drop(state);
             self.stop(Stop::Cancel("unwatched".to_owned()));
         }
