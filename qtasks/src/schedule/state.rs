@@ -120,8 +120,7 @@ impl State {
     pub(crate) fn define(&mut self, definition: Definition, declared: bool) {
         self.declared = declared;
         if self.definition != definition || self.removed {
-            self.stale.extend(self.next.take());
-            self.generation = generation();
+            self.take_back();
             (self.definition, self.removed, self.over, self.runs) = (definition, false, false, 0);
         }
     }
@@ -132,9 +131,14 @@ impl State {
 
     pub(crate) fn resume(&mut self) {
         if std::mem::take(&mut self.paused) {
-            self.stale.extend(self.next.take());
-            self.generation = generation();
+            self.take_back();
         }
+    }
+
+    /// The run that is ahead is to be cancelled, and does not stand in the way of another at its instant.
+    pub(crate) fn take_back(&mut self) {
+        self.stale.extend(self.next.take());
+        self.generation = generation();
     }
 
     /// Whether it wants a run to be ahead.
@@ -160,32 +164,34 @@ impl State {
 
     /// Finds the first run, by a clock that may not be the store's.
     pub(crate) fn begin(&mut self, now: u64) -> Result<()> {
-        self.find_first(now, true)
+        let first = self.first(now, true)?;
+        self.go_to(first);
+        Ok(())
     }
 
     /// The store has stamped the guessed run: whether the guess holds. If not, another takes its place.
     pub(crate) fn confirm(&mut self, created: u64) -> Result<bool> {
-        let Some(guess) = self.next.take() else { return Ok(false) };
-        self.find_first(created, false)?;
-        match &mut self.next {
-            Some(next) if next.at == guess.at => {
-                next.id = guess.id;
-                Ok(true)
-            }
-            _ => {
-                self.stale.push(guess);
-                Ok(false)
-            }
+        let Some(guess) = self.next.clone() else { return Ok(false) };
+        let first = self.first(created, false)?;
+        if let Some(first) = first.as_ref().filter(|first| first.at == guess.at) {
+            self.next = Some(Firing { id: guess.id, ..first.clone() });
+            return Ok(true);
         }
+        self.take_back();
+        self.go_to(first);
+        Ok(false)
     }
 
-    fn find_first(&mut self, now: u64, guessed: bool) -> Result<()> {
+    fn first(&self, now: u64, guessed: bool) -> Result<Option<Firing>> {
         let at = self.definition.times()?.first(now.max(self.last.unwrap_or(0)));
         let too_late = |at: &u64| self.definition.catch_up == CatchUp::Skip && at + LATE_MAX_MS < now;
         let at = at.filter(|at| guessed || !too_late(at));
-        self.next = at.map(|at| Firing { at, id: TaskId::new(), from: now, guessed });
-        self.over = self.next.is_none();
-        Ok(())
+        Ok(at.map(|at| Firing { at, id: TaskId::new(), from: now, guessed }))
+    }
+
+    fn go_to(&mut self, next: Option<Firing>) {
+        self.over = next.is_none();
+        self.next = next;
     }
 
     /// The run has begun, or ended without: counts it, and finds the one after it.
@@ -207,8 +213,7 @@ impl State {
             CatchUp::Skip | CatchUp::One => None,
         };
         let at = missed.or_else(|| times.next(now));
-        self.next = at.map(|at| Firing { at, id: TaskId::new(), from: now, guessed: false });
-        self.over = self.next.is_none();
+        self.go_to(at.map(|at| Firing { at, id: TaskId::new(), from: now, guessed: false }));
         Ok(())
     }
 

@@ -121,7 +121,7 @@ async fn step(store: &dyn Store, name: &str, mut state: State) -> Result<Option<
     if !state.is_on() {
         match record.filter(has_begun) {
             Some(record) => state.advance(&record)?,
-            None => state.stale.push(firing),
+            None => state.take_back(),
         }
         state.next = None;
         return Ok(Some(state));

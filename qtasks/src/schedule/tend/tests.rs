@@ -90,3 +90,35 @@ async fn a_change_cancels_the_run_that_was_ahead() {
     found.sort_unstable();
     assert_eq!(found, [Status::Delayed, Status::Cancelled]);
 }
+
+#[tokio::test]
+async fn a_guess_that_was_taken_back_does_not_stand_for_the_run_at_its_instant() {
+    const HOUR: u64 = 3_600_000;
+    let clock = Clock::manual();
+    let store = MemoryStore::new(clock.clone());
+    let mut state = State::new(definition("{}"), false);
+    // By a clock that is an hour ahead of the store's.
+    state.begin(to_ms(clock.now()) + HOUR).unwrap();
+    let guess = state.next.clone().unwrap();
+    put(&*store, NAME, 0, &state).await.unwrap();
+    tend(&*store, NAME).await.unwrap();
+    let first = load(&*store, NAME).await.unwrap().unwrap().1.next.unwrap();
+    assert_eq!(first.at, guess.at - HOUR);
+    assert_eq!(find(&*store, guess.id).await.unwrap().unwrap().status, Status::Cancelled);
+
+    clock.advance(crate::task::time::from_ms(first.at).duration_since(clock.now()).unwrap());
+    let offer = crate::store::Offer { queue: "default".to_owned(), name: "task".to_owned(), allowance: 1 };
+    let claim = crate::store::Claim {
+        worker: "w".to_owned(),
+        token: 1,
+        max: 1,
+        lease: Duration::from_secs(60),
+        offers: [offer].into(),
+        limits: [].into(),
+    };
+    assert_eq!(store.claim(claim).await.unwrap().tasks[0].record.id, first.id);
+    tend(&*store, NAME).await.unwrap();
+    let second = load(&*store, NAME).await.unwrap().unwrap().1.next.unwrap();
+    assert_eq!(second.at, guess.at);
+    assert_eq!(find(&*store, second.id).await.unwrap().unwrap().status, Status::Delayed);
+}
