@@ -197,6 +197,41 @@ async fn an_executor_is_verified_unit_by_unit() {
     app.shutdown().await.unwrap();
 }
 
+/// Emits three values and fails; then one less, and returns what is too large.
+#[derive(Debug)]
+struct TooLarge(AtomicUsize);
+
+impl TaskExecutor for TooLarge {
+    fn execute<'a>(&'a self, run: &'a mut Execution) -> BoxFuture<'a, Executed> {
+        Box::pin(async move {
+            let attempt = self.0.fetch_add(1, Ordering::SeqCst);
+            for i in 0..3 - attempt {
+                run.emit(&i).await?;
+            }
+            match attempt {
+                0 => Err(TaskFailure::new(FailureKind::Error, "once")),
+                _ => Ok(Some(Json::of(&"x".repeat(300_000)).unwrap())),
+            }
+        })
+    }
+}
+
+/// An attempt that fails at its end has not come to its end: what was stored before it stays.
+#[tokio::test]
+async fn a_value_that_is_too_large_at_the_end_takes_nothing_back() {
+    #[task(retry = 1, backoff = none)]
+    async fn emits() -> i64 {
+        yield_!(0);
+    }
+    let app = builder([emits::spec()]).executor(TooLarge(AtomicUsize::new(0))).start().await.unwrap();
+    let handle = emits::add_task().on(&app).await.unwrap();
+    let error = handle.wait().await.unwrap_err();
+    assert_eq!(failure(&error).kind, FailureKind::Limit, "{error}");
+    let log: Vec<_> = handle.events_from(0).try_collect().await.unwrap();
+    assert_eq!(kinds(&log), "started yield yield yield retry started failed");
+    app.shutdown().await.unwrap();
+}
+
 fn handle<F: TaskFn>(app: &Qtasks, task: &Task<F>) -> TaskHandle<qtasks::AnyTask> {
     let _ = app;
     futures::executor::block_on(app.task(task.id)).unwrap()

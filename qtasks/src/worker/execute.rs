@@ -77,10 +77,7 @@ pub(super) async fn drive<R: Run + ?Sized>(
                 // What was wrong with it is wrong with the task.
                 Err(end) => return end,
             },
-            Did::Ended(Ok(value)) => {
-                emit.end();
-                return run::end_with(value, job.value_bytes_max);
-            }
+            Did::Ended(Ok(value)) => return emit.end(run::text(value)),
             Did::Ended(Err(failure)) | Did::Panicked(failure) => return End::Failed(failure),
             Did::Stopped(stop) => return End::Stopped(stop),
         };

@@ -167,7 +167,7 @@ async fn layered(job: Box<Job>) -> End {
         layered.as_mut().poll(cx)
     });
     let end = match outcome.await {
-        Ok(AttemptOutcome::Completed(value)) => end_with(value, bytes_max),
+        Ok(AttemptOutcome::Completed(value)) => returned(text(value), bytes_max),
         Ok(AttemptOutcome::Failed(failure)) => End::Failed(failure),
         Ok(AttemptOutcome::Stopped(Stopped(stop))) => End::Stopped(stop),
         Err(payload) => {
@@ -182,9 +182,13 @@ async fn layered(job: Box<Job>) -> End {
     end
 }
 
-/// The end with a value that is not the body's own.
-pub(super) fn end_with(value: Option<Json>, bytes_max: usize) -> End {
-    let value = value.map_or_else(Vec::new, |value| value.as_bytes().to_vec());
+/// What is stored of a returned value, if there is one.
+pub(super) fn text(value: Option<Json>) -> Vec<u8> {
+    value.map_or_else(Vec::new, |value| value.as_bytes().to_vec())
+}
+
+/// The end with a value, unless that is too large.
+fn returned(value: Vec<u8>, bytes_max: usize) -> End {
     if value.len() <= bytes_max {
         return End::Returned(value);
     }
@@ -421,7 +425,7 @@ async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, replay: Replay, pl
         out.clear();
         let (mut hash, stored) = match next(&mut body, sink, &mut out).await {
             Step::Item(Item::Yield { hash, stored }) => (hash, stored),
-            Step::Item(Item::Return) => return returned(out, sink, &emit.replay, job.value_bytes_max),
+            Step::Item(Item::Return) => return emit.end(out),
             Step::Item(Item::Error(failure)) => return End::Failed(at_value(*failure, sink)),
             Step::Panic(failure) => return End::Failed(failure),
             Step::Stop(stop) => return End::Stopped(stop),
@@ -554,11 +558,14 @@ impl<'a> Emit<'a> {
         Ok(())
     }
 
-    /// The body came to its end: what the log holds beyond that is void.
-    pub(super) fn end(&self) {
-        if let Some(to) = self.replay.short() {
+    /// The body came to its end. What the log holds beyond that is void, unless the attempt fails here: one that fails
+    /// while it verifies changes nothing.
+    pub(super) fn end(&self, value: Vec<u8>) -> End {
+        let end = returned(value, self.job.value_bytes_max);
+        if let (End::Returned(_), Some(to)) = (&end, self.replay.short()) {
             self.job.sink.rewind(to);
         }
+        end
     }
 }
 
@@ -644,17 +651,6 @@ pub(super) async fn handle<R: Run + ?Sized>(
         place.leave().await;
     }
     handled
-}
-
-fn returned(value: Vec<u8>, sink: &Sink, replay: &Replay, bytes_max: usize) -> End {
-    if value.len() > bytes_max {
-        let message = format!("the returned value has {} bytes, of at most {bytes_max}", value.len());
-        return End::Failed(TaskFailure::new(FailureKind::Limit, message));
-    }
-    if let Some(to) = replay.short() {
-        sink.rewind(to);
-    }
-    End::Returned(value)
 }
 
 /// A value that can't be written is at an index; an error of the body is at none.
