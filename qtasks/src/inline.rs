@@ -54,15 +54,7 @@ pub(crate) struct Recorded {
 impl Recorded {
     /// The yields as one list.
     pub(crate) fn list(&self) -> Json {
-        let mut list = Vec::from(*b"[");
-        for value in &self.yields {
-            if list.len() > 1 {
-                list.push(b',');
-            }
-            list.extend_from_slice(value.as_bytes());
-        }
-        list.push(b']');
-        Json::trusted(list.into())
+        Json::list(self.yields.iter().map(Json::as_bytes))
     }
 }
 

@@ -57,6 +57,19 @@ impl Json {
         Json(text)
     }
 
+    /// Values as one list.
+    pub(crate) fn list<'a>(values: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut list = Vec::from(*b"[");
+        for value in values {
+            if list.len() > 1 {
+                list.push(b',');
+            }
+            list.extend_from_slice(value);
+        }
+        list.push(b']');
+        Json::trusted(list.into())
+    }
+
     /// Reads it as a `T`.
     ///
     /// # Errors

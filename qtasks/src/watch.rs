@@ -310,15 +310,7 @@ impl Yields {
 
     /// All of them, as one list.
     pub(crate) fn list(&self) -> Json {
-        let mut list = Vec::from(*b"[");
-        for value in self.iter() {
-            if list.len() > 1 {
-                list.push(b',');
-            }
-            list.extend_from_slice(value);
-        }
-        list.push(b']');
-        Json::trusted(list.into())
+        Json::list(self.iter())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
