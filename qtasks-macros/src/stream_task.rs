@@ -4,7 +4,7 @@
 //! signature of `process`.
 
 use proc_macro2::{Delimiter, Group, TokenStream};
-use quote::{ToTokens as _, quote, quote_spanned};
+use quote::{ToTokens as _, quote};
 use syn::spanned::Spanned as _;
 use syn::{Attribute, Error, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Result, ReturnType, Type, parse_quote};
 
@@ -109,12 +109,11 @@ fn fill_in(item: &mut ItemImpl, model: &Model) {
 
 fn declared(item: &ItemImpl, model: &Model) -> TokenStream {
     let p = &model.p;
-    let (ty, ident, ok) = (&item.self_ty, &model.f.sig.ident, &model.end.ok);
+    let (ty, ok) = (&item.self_ty, &model.end.ok);
     let (end, returns) = (model.read(&model.end), spec::end_value(model));
-    let (name, line) = (spec::name(model), quote_spanned!(ident.span()=> ::core::line!()));
+    let name = spec::name(model);
     let (fields, limits, around) = (spec::fields(model), spec::limits(model), spec::around(model));
     let wishes = spec::wishes(model);
-    let function = ident.to_string();
     quote! {
         const _: () = {
             #wishes
@@ -129,10 +128,6 @@ fn declared(item: &ItemImpl, model: &Model) -> TokenStream {
                 let mut spec =
                     #p::TaskSpec::new(#name, #p::TaskKind::AsyncGen, #p::Start::Async(__qtasks_start));
                 spec.any_args = true;
-                spec.module = ::core::module_path!();
-                spec.function = #function;
-                spec.file = ::core::file!();
-                spec.line = #line;
                 #fields
                 #limits
                 #around

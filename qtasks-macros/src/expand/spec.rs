@@ -51,8 +51,6 @@ pub(super) fn codec(model: &Model) -> TokenStream {
 pub(super) fn spec(model: &Model) -> TokenStream {
     let p = &model.p;
     let ident = &model.f.sig.ident;
-    let span = ident.span();
-    let function = syn::ext::IdentExt::unraw(ident).to_string();
     let (args, start) = (arg_specs(model), start(model));
     let (kind, start_kind) = match (model.is_sync(), model.is_generating()) {
         (true, true) => (quote!(SyncGen), quote!(Sync)),
@@ -61,8 +59,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
         (false, false) => (quote!(Async), quote!(Async)),
     };
     let wishes = wishes(model);
-    let (line, fields) = (quote_spanned!(span=> ::core::line!()), fields(model));
-    let (limits, around) = (limits(model), around(model));
+    let (fields, limits, around) = (fields(model), limits(model), around(model));
     quote! {
         const __QTASKS_ARGS: &[#p::ArgSpec] = &[#(#args),*];
         #wishes
@@ -74,10 +71,6 @@ pub(super) fn spec(model: &Model) -> TokenStream {
                 #p::Start::#start_kind(__qtasks_start),
             );
             spec.args = __QTASKS_ARGS;
-            spec.module = ::core::module_path!();
-            spec.function = #function;
-            spec.file = ::core::file!();
-            spec.line = #line;
             #fields
             #limits
             #around
@@ -112,10 +105,23 @@ fn option(value: Option<TokenStream>) -> TokenStream {
     }
 }
 
-/// Assignments to what the attribute sets.
+/// Assignments to what says where it was written.
+fn place(ident: &syn::Ident) -> TokenStream {
+    let function = syn::ext::IdentExt::unraw(ident).to_string();
+    let line = quote_spanned!(ident.span()=> ::core::line!());
+    quote! {
+        spec.module = ::core::module_path!();
+        spec.function = #function;
+        spec.file = ::core::file!();
+        spec.line = #line;
+    }
+}
+
+/// Assignments to what says where it was written, and to what the attribute sets.
 pub(crate) fn fields(model: &Model) -> TokenStream {
-    let (p, args) = (&model.p, &model.args);
-    let mut out = retries(model);
+    let (p, args, ident) = (&model.p, &model.args, &model.f.sig.ident);
+    let mut out = place(ident);
+    out.extend(retries(model));
     let mut set = |field: &str, value: TokenStream| {
         let field = quote::format_ident!("{field}");
         out.extend(quote!(spec.#field = #value;));
