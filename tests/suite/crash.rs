@@ -9,6 +9,7 @@ mod dice;
 mod doctored;
 mod history;
 mod orders;
+pub(crate) mod pass;
 mod process;
 mod promises;
 mod round;

@@ -7,6 +7,7 @@ mod executors;
 mod forms;
 mod isolation;
 mod iters;
+mod keeper;
 mod life;
 mod limits;
 mod output;

@@ -65,7 +65,7 @@ impl Store for NoFence {
             Ok(Arc::new(NoFence { store }) as Arc<dyn Store>)
         })
     }
-    passed_on!(store; add claim extend read watch rest);
+    passed_on!(store; add claim extend read watch sweep lookups rest);
 }
 
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Store for HandlesAgain {
             Ok(Arc::new(HandlesAgain { store }) as Arc<dyn Store>)
         })
     }
-    passed_on!(store; add claim append extend watch rest);
+    passed_on!(store; add claim append extend watch sweep lookups rest);
 }
 
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Store for SkipsOnLag {
     fn on_this_runtime(&self) -> Answer<'_, Arc<dyn Store>> {
         self.store.on_this_runtime()
     }
-    passed_on!(store; add claim append extend watch rest);
+    passed_on!(store; add claim append extend watch sweep lookups rest);
 }
 
 #[derive(Debug)]
@@ -195,5 +195,5 @@ impl Store for Early {
             Ok(Arc::new(Early { store, early: Arc::clone(&self.early) }) as Arc<dyn Store>)
         })
     }
-    passed_on!(store; add claim extend rest);
+    passed_on!(store; add claim extend sweep lookups rest);
 }

@@ -255,5 +255,5 @@ impl Store for Probed {
         })
     }
 
-    passed_on!(store; add read watch rest);
+    passed_on!(store; add read watch sweep lookups rest);
 }
