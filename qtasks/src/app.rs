@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::add_task::{AddTask, Options};
+use crate::builtin;
 use crate::context::States;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
@@ -157,10 +158,13 @@ impl Core {
     }
 
     /// Cancels a task. One that nobody was running has ended: those who asked are told here.
-    pub(crate) async fn cancel(&self, id: TaskId, reason: String) -> Result<store::Cancelled> {
+    pub(crate) async fn cancel(self: &Arc<Self>, id: TaskId, reason: String) -> Result<store::Cancelled> {
         let cancelled = self.store.cancel(id, reason).await?;
-        if let (store::Cancelled::Done, Some(worker)) = (cancelled, self.worker.get()) {
-            worker.tell_over(vec![id]);
+        if cancelled == store::Cancelled::Done {
+            builtin::cancelled(self, id);
+            if let Some(worker) = self.worker.get() {
+                worker.tell_over(vec![id]);
+            }
         }
         Ok(cancelled)
     }

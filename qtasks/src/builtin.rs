@@ -27,8 +27,8 @@ mod item;
 mod pipe;
 
 pub(crate) use chain::{Link, Links};
-pub(crate) use clean::{cancel, clean, removed, tidy};
-pub(crate) use collate::{AHEAD, Plan, Seal, seal_key};
+pub(crate) use clean::{cancelled, clean, removed, tidy};
+pub(crate) use collate::{AHEAD, Plan, Seal};
 pub(crate) use item::{Item, Returned};
 pub(crate) use pipe::Piping;
 
@@ -132,20 +132,6 @@ impl Run for Gathering {
             Some(Err(failure)) => Polled::Error(Box::new(failure)),
             None => Polled::Return,
         })
-    }
-
-    fn poll_handle(
-        self: Pin<&mut Self>,
-        _: &mut Cx<'_>,
-        _: &mut Vec<u8>,
-    ) -> Poll<Result<Option<u64>, Box<TaskFailure>>> {
-        Poll::Ready(Ok(None))
-    }
-
-    fn skip(self: Pin<&mut Self>) {}
-
-    fn handler_waits(&self) -> bool {
-        false
     }
 }
 

@@ -59,18 +59,22 @@ pub trait Run {
     /// Puts the item just yielded through the handler, and appends the JSON of its output to `out`.
     ///
     /// Gives the hash of that output where the item itself was not hashed (`restart` and `resume`): it replaces the
-    /// item's.
+    /// item's. Not called where items are `stored`.
     fn poll_handle(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-    ) -> Poll<Result<Option<u64>, Box<TaskFailure>>>;
+        _cx: &mut Context<'_>,
+        _out: &mut Vec<u8>,
+    ) -> Poll<Result<Option<u64>, Box<TaskFailure>>> {
+        Poll::Ready(Ok(None))
+    }
 
-    /// Drops the item just yielded, unhandled.
-    fn skip(self: Pin<&mut Self>);
+    /// Drops the item just yielded, unhandled. Not called where items are `stored`.
+    fn skip(self: Pin<&mut Self>) {}
 
     /// Whether the handler is async, and so must be polled within a runtime.
-    fn handler_waits(&self) -> bool;
+    fn handler_waits(&self) -> bool {
+        false
+    }
 }
 
 impl fmt::Debug for dyn Run + '_ {

@@ -127,7 +127,7 @@ impl Group {
     pub async fn cancel(&self, reason: &str) -> Result<usize> {
         let mut cancelled = 0;
         for task in self.fetch().await?.iter().filter(|t| !t.status.is_ended()) {
-            match builtin::cancel(&self.core, task.id, reason.to_owned()).await {
+            match self.core.cancel(task.id, reason.to_owned()).await {
                 Ok(Cancelled::Done | Cancelled::Asked) => cancelled += 1,
                 Ok(Cancelled::Ended(_)) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}

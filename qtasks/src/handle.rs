@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::app::{Core, Qtasks, current};
-use crate::builtin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::output::{Output, Text};
@@ -141,10 +140,6 @@ impl<F: TaskFn> TaskHandle<F> {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
     pub async fn cancel(&self, reason: impl Into<String>) -> Result<Cancelled> {
-        // Others leave nothing that is to be cleaned up.
-        if F::NAME.is_empty() || builtin::NAMES.contains(&F::NAME) {
-            return builtin::cancel(&self.core, self.id, reason.into()).await;
-        }
         self.core.cancel(self.id, reason.into()).await
     }
 

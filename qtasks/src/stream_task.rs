@@ -269,20 +269,6 @@ impl<O: Send, V> Run for Processing<O, V> {
         });
         Poll::Ready(written.map_or_else(Item::Error, |()| Item::Return))
     }
-
-    fn poll_handle(
-        self: Pin<&mut Self>,
-        _: &mut Cx<'_>,
-        _: &mut Vec<u8>,
-    ) -> Poll<Result<Option<u64>, Box<TaskFailure>>> {
-        Poll::Ready(Ok(None))
-    }
-
-    fn skip(self: Pin<&mut Self>) {}
-
-    fn handler_waits(&self) -> bool {
-        false
-    }
 }
 
 /// The arguments of a [`StreamTask`] that is added: its fields.

@@ -4,18 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::collate::{AHEAD, Seal, seal_key};
+use super::collate::{AHEAD, REFUSED, Seal};
 use super::{ITER, NAMES};
 use crate::app::Core;
 use crate::error::{ErrorKind, Result};
-use crate::store::{Cancelled, DocPut, List, Removed};
+use crate::store::{DocPut, List, Removed};
 use crate::task::{Status, TaskId, TaskRecord};
 
 /// So many parts, or wholes, are looked at in one step.
 const STEP: u64 = 1000;
-
-/// For so long it is remembered that a whole takes no more parts.
-const REFUSED: Duration = Duration::from_secs(3600);
 
 /// Cleans up after a built-in that has ended: parts that nobody waits for any more go, or are cancelled where they run.
 /// Whether nothing is left of it; what is at work goes when it has ended.
@@ -61,24 +58,20 @@ async fn remove_ended(core: Arc<Core>, ids: Vec<TaskId>) {
     }
 }
 
-/// Cancels a task, and cleans up if that is its end already.
-pub(crate) async fn cancel(core: &Arc<Core>, id: TaskId, reason: String) -> Result<Cancelled> {
-    let cancelled = core.cancel(id, reason).await?;
-    if cancelled == Cancelled::Done {
-        let core = Arc::clone(core);
-        let (runtime, over) = (core.runtime.clone(), core.closed());
-        // There may be many parts, and it is cancelled whatever becomes of them.
-        runtime.spawn(async move {
-            let cleaned = async { clean(&core, &core.hub.record(id).await?).await };
-            match over.run_until_cancelled(cleaned).await {
-                Some(Err(error)) if error.kind() != ErrorKind::NotFound => {
-                    tracing::warn!(%error, %id, "what a built-in task leaves could not be cleaned up yet");
-                }
-                _ => {}
+/// Cleans up after a task that was cancelled while nobody was running it, if it is a built-in.
+pub(crate) fn cancelled(core: &Arc<Core>, id: TaskId) {
+    let core = Arc::clone(core);
+    let (runtime, over) = (core.runtime.clone(), core.closed());
+    // There may be many parts, and it is cancelled whatever becomes of them.
+    runtime.spawn(async move {
+        let cleaned = async { clean(&core, &core.hub.record(id).await?).await };
+        match over.run_until_cancelled(cleaned).await {
+            Some(Err(error)) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(%error, %id, "what a built-in task leaves could not be cleaned up yet");
             }
-        });
-    }
-    Ok(cancelled)
+            _ => {}
+        }
+    });
 }
 
 /// Cleans up after built-ins that ended while nobody was there to do it. `known` are those of which nothing is left.
@@ -88,7 +81,7 @@ pub(crate) async fn tidy(core: &Arc<Core>, known: &mut HashSet<TaskId>) -> Resul
         match core.hub.record(id).await {
             Ok(record) => drop(clean(core, &record).await?),
             // Retention took it, or it is not added yet: an open seal expires by itself.
-            Err(error) if error.kind() == ErrorKind::NotFound && word(&doc.bytes) != Some(Seal::Open) => {
+            Err(error) if error.kind() == ErrorKind::NotFound && Seal::of(&doc) != Some(Seal::Open) => {
                 forget_seal(core, id).await?;
             }
             Err(_) => {}
@@ -152,20 +145,14 @@ async fn ask(core: &Core, id: TaskId, reason: &str) -> Result<()> {
     }
 }
 
-fn word(bytes: &[u8]) -> Option<Seal> {
-    serde_json::from_slice(bytes).ok()
-}
-
 /// Lets no more parts be added, where somebody may be at it.
 async fn refuse(core: &Core, id: TaskId) -> Result<bool> {
-    let key = seal_key(id);
+    let key = Seal::key(id);
     while let Some(doc) = core.store.doc_get(key.clone()).await? {
-        if word(&doc.bytes) != Some(Seal::Open) {
+        if Seal::of(&doc) != Some(Seal::Open) {
             return Ok(false);
         }
-        let bytes = serde_json::to_vec(&Seal::Broken).expect("a word");
-        let put = DocPut { key: key.clone(), if_version: Some(doc.version), bytes, expires: Some(REFUSED) };
-        if core.store.doc_put(put).await?.is_some() {
+        if core.store.doc_put(Seal::Broken.put(&key, doc.version, Some(REFUSED))).await?.is_some() {
             return Ok(true);
         }
     }
@@ -173,7 +160,7 @@ async fn refuse(core: &Core, id: TaskId) -> Result<bool> {
 }
 
 async fn forget_seal(core: &Core, id: TaskId) -> Result<()> {
-    let key = seal_key(id);
+    let key = Seal::key(id);
     if core.store.doc_get(key.clone()).await?.is_some() {
         let put = DocPut { key, if_version: None, bytes: Vec::new(), expires: Some(Duration::ZERO) };
         core.store.doc_put(put).await?;

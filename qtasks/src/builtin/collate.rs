@@ -15,13 +15,16 @@ use super::{Step, Steps, answered, outcome};
 use crate::app::Core;
 use crate::context::{Context, FromContext as _, Resume};
 use crate::json::Json;
-use crate::store::DocPut;
+use crate::store::{Doc, DocPut};
 use crate::task::ids::IdMap;
 use crate::task::{FailureKind, TaskFailure, TaskId};
 use crate::watch::Ends;
 
 /// So many tasks are let go before the first whose result is missing.
 pub(crate) const AHEAD: u64 = 256;
+
+/// For so long it is remembered that a whole takes no more parts.
+pub(crate) const REFUSED: Duration = Duration::from_secs(3600);
 
 /// How often it is looked whether more arguments have been added: from the first to the last.
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
@@ -51,8 +54,21 @@ pub(crate) enum Seal {
     Broken,
 }
 
-pub(crate) fn seal_key(id: TaskId) -> String {
-    format!("iter/{id}")
+impl Seal {
+    pub(crate) fn key(id: TaskId) -> String {
+        format!("iter/{id}")
+    }
+
+    /// What a document says; `None` if it is of another version.
+    pub(crate) fn of(doc: &Doc) -> Option<Self> {
+        serde_json::from_slice(&doc.bytes).ok()
+    }
+
+    /// Says it in the place of a version of the document.
+    pub(crate) fn put(self, key: &str, version: u64, expires: Option<Duration>) -> DocPut {
+        let bytes = serde_json::to_vec(&self).expect("a word");
+        DocPut { key: key.to_owned(), if_version: Some(version), bytes, expires }
+    }
 }
 
 pub(super) fn run(core: Arc<Core>, ctx: Context, plan: Plan) -> Steps {
@@ -244,10 +260,9 @@ impl Collation {
 
     /// Asks how many there are, while somebody may add more.
     async fn ask(&mut self) -> Result<(), TaskFailure> {
-        let key = seal_key(self.ctx.id());
+        let key = Seal::key(self.ctx.id());
         let doc = answered(|| self.core.store.doc_get(key.clone())).await?;
-        let seal = doc.and_then(|doc| serde_json::from_slice(&doc.bytes).ok());
-        match seal {
+        match doc.as_ref().and_then(Seal::of) {
             Some(Seal::Open) => return Ok(()),
             Some(Seal::Sealed(count)) => {
                 // Kept with the next result: the document goes with the whole.
@@ -258,8 +273,7 @@ impl Collation {
             Some(Seal::Broken) => {}
             None => {
                 // From here on no seal can be put.
-                let bytes = serde_json::to_vec(&Seal::Broken).expect("a word");
-                let put = DocPut { key, if_version: Some(0), bytes, expires: Some(Duration::from_secs(3600)) };
+                let put = Seal::Broken.put(&key, 0, Some(REFUSED));
                 if answered(|| self.core.store.doc_put(put.clone())).await?.is_none() {
                     // Somebody was quicker, or an answer was lost: look again.
                     return Ok(());

@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::source::Source;
 use crate::add_task::{Names, Plain, Template};
 use crate::app::{Core, closed, current};
-use crate::builtin::{self, AHEAD, Plan, Seal, seal_key};
+use crate::builtin::{self, AHEAD, Plan, Seal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
-use crate::store::{DocPut, Due, NewTask};
+use crate::store::{Due, NewTask};
 use crate::task::{Status, TaskId};
 
 /// So many arguments, or bytes of them, go to the store at once; one place is for the whole.
@@ -238,13 +238,9 @@ struct Open {
 
 impl Open {
     async fn new(core: &Arc<Core>, whole: TaskId) -> Result<Self> {
-        let key = seal_key(whole);
+        let key = Seal::key(whole);
         let lease = core.config.times.lease;
-        let put = move |key: &str, if_version| {
-            let bytes = serde_json::to_vec(&Seal::Open).expect("a word");
-            DocPut { key: key.to_owned(), if_version: Some(if_version), bytes, expires: Some(lease) }
-        };
-        core.store.doc_put(put(&key, 0)).await?;
+        core.store.doc_put(Seal::Open.put(&key, 0, Some(lease))).await?;
         // With the app this ends as well.
         let lost = core.closed().child_token();
         let (gone, store, of) = (lost.clone(), Arc::clone(&core.store), key.clone());
@@ -254,8 +250,8 @@ impl Open {
                 tokio::time::sleep(lease / 4).await;
                 let renewed = async {
                     match store.doc_get(of.clone()).await? {
-                        Some(doc) if word(&doc.bytes) == Some(Seal::Open) => {
-                            store.doc_put(put(&of, doc.version)).await.map(|_| true)
+                        Some(doc) if Seal::of(&doc) == Some(Seal::Open) => {
+                            store.doc_put(Seal::Open.put(&of, doc.version, Some(lease))).await.map(|_| true)
                         }
                         _ => Ok::<bool, Error>(false),
                     }
@@ -277,25 +273,20 @@ impl Open {
         loop {
             let doc = self.core.repeated(|| store.doc_get(self.key.clone())).await?;
             let Some(doc) = doc else { return Ok(false) };
-            match word(&doc.bytes) {
+            match Seal::of(&doc) {
                 Some(word) if word == seal => return Ok(true),
                 Some(Seal::Open) => {}
                 _ => return Ok(false),
             }
-            let bytes = serde_json::to_vec(&seal).expect("a word");
             // Of a whole that was never added nobody cleans up at once.
             let expires = (seal == Seal::Broken).then_some(KEPT);
-            let put = DocPut { key: self.key.clone(), if_version: Some(doc.version), bytes, expires };
+            let put = seal.put(&self.key, doc.version, expires);
             if self.core.repeated(|| store.doc_put(put.clone())).await?.is_some() {
                 return Ok(true);
             }
             // The renewal was quicker once more, or an answer was lost.
         }
     }
-}
-
-fn word(bytes: &[u8]) -> Option<Seal> {
-    serde_json::from_slice(bytes).ok()
 }
 
 impl Drop for Open {
