@@ -13,6 +13,7 @@ use crate::soon;
 
 mod coordinator;
 mod qtasks_pages;
+mod rows;
 mod simple_queue;
 mod stream_tasks;
 
