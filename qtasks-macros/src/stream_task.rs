@@ -115,6 +115,8 @@ fn declared(item: &ItemImpl, model: &Model) -> TokenStream {
     let (fields, limits, around) = (spec::fields(model), spec::limits(model), spec::around(model));
     let wishes = spec::wishes(model);
     let function = ident.to_string();
+    let (of_fields, of_end) = (spec::schema(ty, p), spec::schema(ok, p));
+    let of_item = spec::schema(&quote!(<#ty as #p::StreamTask>::Item), p);
     quote! {
         const _: () = {
             #wishes
@@ -129,6 +131,7 @@ fn declared(item: &ItemImpl, model: &Model) -> TokenStream {
                 let mut spec =
                     #p::TaskSpec::new(#name, #p::TaskKind::AsyncGen, #p::Start::Async(__qtasks_start));
                 spec.any_args = true;
+                spec.types = #p::Types::fields(#of_fields, #of_item, #of_end);
                 spec.module = ::core::module_path!();
                 spec.function = #function;
                 spec.file = ::core::file!();

@@ -25,9 +25,13 @@ use crate::worker::{Worker, keeper};
 
 mod builder;
 pub(crate) mod current;
+pub(crate) mod inspect;
+pub(crate) mod meters;
 mod pauses;
 
 pub use builder::Builder;
+pub use inspect::{InspectedQueue, InspectedTask, InspectedWorker, Inspection, Throughput};
+use meters::Meters;
 
 /// How many tasks go to the store at once.
 const ADD_BATCH: usize = 1000;
@@ -94,6 +98,7 @@ pub(crate) struct Core {
     pub(crate) thread: std::thread::ThreadId,
     /// Values for bodies that run in place.
     pub(crate) states: Arc<States>,
+    pub(crate) meters: Arc<Meters>,
     worker: OnceLock<Arc<Worker>>,
     alive: OnceLock<Weak<Alive>>,
     /// The hub, the keeper and every wait end.
@@ -186,6 +191,7 @@ impl Core {
         while rest.len() > 0 {
             added.extend(self.store.add(rest.by_ref().take(ADD_BATCH).collect()).await?);
         }
+        self.meters.added.count(added.iter().filter(|added| !added.existed).count());
         Ok(added)
     }
 
@@ -265,6 +271,7 @@ impl Qtasks {
             runtime: tokio::runtime::Handle::current(),
             thread: std::thread::current().id(),
             states: Arc::clone(&states),
+            meters: Arc::default(),
             worker: OnceLock::new(),
             alive: OnceLock::new(),
             over: over.clone(),

@@ -15,6 +15,7 @@ mod args;
 pub mod context;
 mod erased;
 mod registry;
+mod schema;
 
 mod clock;
 pub mod store;
@@ -48,7 +49,7 @@ mod tracing_log;
 pub mod __private;
 
 pub use add_task::AddTask;
-pub use app::{Builder, Qtasks, init};
+pub use app::{Builder, InspectedQueue, InspectedTask, InspectedWorker, Inspection, Qtasks, Throughput, init};
 pub use chain::{Chain, Chained, chain};
 pub use clock::Clock;
 pub use context::{Context, FromContext, Resume, State};
@@ -67,6 +68,8 @@ pub use output::{Output, Piece, Text};
 pub use rate::Rate;
 pub use retry::{Retry, RetryPolicy};
 pub use schedule::{CatchUp, Schedule, ScheduleHandle};
+#[cfg(feature = "schema")]
+pub use schema::Schemas;
 pub use store::Store;
 pub use stream_task::StreamTask;
 pub use task::{

@@ -22,6 +22,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::app::inspect::BUILT_IN_LANE;
+use crate::app::meters::Meters;
 use crate::app::{Config, Core, current};
 use crate::builtin;
 use crate::context::States;
@@ -48,6 +50,7 @@ pub(crate) struct Worker {
     store: Arc<dyn Store>,
     registry: Arc<Registry>,
     states: Arc<States>,
+    meters: Arc<Meters>,
     config: Arc<Config>,
     interest: Arc<Interest>,
     /// By the names of task functions; only of those around which there is something.
@@ -127,13 +130,14 @@ impl Worker {
         let running = Arc::<Running>::default();
         let (appender, jobs) = Appender::new(Arc::clone(&store), Arc::downgrade(&running));
         let bodies = Arc::new(Lane::new(config.worker.clone(), config.concurrency, false));
-        let built_ins = Arc::new(Lane::new(format!("{}/built-in", config.worker), BUILT_INS, true));
+        let built_ins = Arc::new(Lane::new(format!("{}{BUILT_IN_LANE}", config.worker), BUILT_INS, true));
         let around = registry.iter().filter_map(|(name, spec)| Some((name.to_owned(), around.of(spec)?))).collect();
         let worker = Worker {
             name: config.worker.as_str().into(),
             store,
             registry,
             states: Arc::clone(&core.states),
+            meters: Arc::clone(&core.meters),
             config,
             interest: core.hub.interest(),
             around,
@@ -167,6 +171,11 @@ impl Worker {
     /// Sync bodies whose attempts are over and that run on.
     pub(crate) fn abandoned(&self) -> usize {
         self.abandoned.load(Ordering::SeqCst)
+    }
+
+    /// The queues that it serves.
+    pub(crate) fn queues(&self) -> BTreeSet<String> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner).queues.clone()
     }
 
     /// Serves a queue from now on.
@@ -243,6 +252,7 @@ impl Worker {
                     return self.give_back(&claimed.tasks).await;
                 }
                 if !claimed.tasks.is_empty() {
+                    self.meters.claimed.count(claimed.tasks.len());
                     if !lane.built_in {
                         self.interest.work();
                     }
@@ -366,6 +376,7 @@ impl Worker {
         let Begun { sink, signals, scheduled, awaited } = begun;
         match after {
             After::Ends(ending) => {
+                self.meters.ended.count(usize::from(!matches!(ending, Ending::Retried(..))));
                 // Bodies that are ready to go on may end as well: they go with the same write, and then one claim
                 // fills all their slots.
                 tokio::task::yield_now().await;

@@ -1,0 +1,3 @@
+//! What an app tells of itself.
+
+mod inspect;
