@@ -261,6 +261,8 @@ impl Qtasks {
                 store::open(&given.or_else(|| std::env::var("QTASKS_URL").ok()).unwrap_or_default()).await?
             }
         };
+        #[cfg(feature = "metrics")]
+        let store = crate::metrics::metered(store);
         let over = CancellationToken::new();
         let hub = Hub::start(Arc::clone(&store), config.times.scan, over.clone()).await?;
         let core = Arc::new(Core {

@@ -23,6 +23,8 @@ pub mod store;
 mod builtin;
 mod executor;
 mod isolation;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod middleware;
 pub mod schedule;
 pub mod signals;

@@ -230,6 +230,8 @@ impl Worker {
 
     /// Begins to work. The loops count as attempts, so that `shutdown` waits for them as well.
     pub(crate) fn start(self: &Arc<Self>) {
+        #[cfg(feature = "metrics")]
+        crate::metrics::slots_open(self.bodies.slots);
         for lane in [&self.bodies, &self.built_ins] {
             self.attempts.spawn(Arc::clone(self).run(Arc::clone(lane)));
         }
@@ -509,6 +511,8 @@ impl Worker {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
+        #[cfg(feature = "metrics")]
+        crate::metrics::slots_close(self.bodies.slots);
         self.closing.cancel();
         self.appender.kill();
         self.crashed.cancel();

@@ -1,3 +1,4 @@
 //! What an app tells of itself.
 
 mod inspect;
+mod metrics;
