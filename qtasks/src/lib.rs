@@ -8,6 +8,7 @@ pub mod task;
 pub mod event;
 mod rate;
 pub mod retry;
+mod trace;
 
 pub mod generator;
 
@@ -16,6 +17,7 @@ pub mod context;
 mod erased;
 mod registry;
 mod schema;
+mod spans;
 
 mod clock;
 pub mod store;
@@ -78,6 +80,7 @@ pub use task::{
     AnyTask, ArgSpec, FailureKind, Generates, Isolation, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure,
     TaskFn, TaskId, TaskKind, TaskRecord, TaskSpec,
 };
+pub use trace::{Propagator, TraceContext};
 #[cfg(feature = "tracing-log")]
 pub use tracing_log::TaskLog;
 pub use watch::{Events, Values};

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::app::inspect::BUILT_IN_LANE;
 use crate::app::meters::Meters;
@@ -33,8 +34,10 @@ use crate::middleware::Middleware;
 use crate::registry::Registry;
 use crate::schedule;
 use crate::signals::{Ending, Receivers, SignalTask, Told};
+use crate::spans;
 use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Limit, Offer, Store};
 use crate::task::{BUILT_IN, Status, TaskId, TaskRecord, TaskSpec};
+use crate::trace::Propagator;
 use appender::{Appender, Job};
 use lane::Lane;
 use run::After;
@@ -51,6 +54,7 @@ pub(crate) struct Worker {
     registry: Arc<Registry>,
     states: Arc<States>,
     meters: Arc<Meters>,
+    propagator: Option<Arc<dyn Propagator>>,
     config: Arc<Config>,
     interest: Arc<Interest>,
     /// By the names of task functions; only of those around which there is something.
@@ -138,6 +142,7 @@ impl Worker {
             registry,
             states: Arc::clone(&core.states),
             meters: Arc::clone(&core.meters),
+            propagator: core.propagator.clone(),
             config,
             interest: core.hub.interest(),
             around,
@@ -301,7 +306,7 @@ impl Worker {
         let mut wait = Duration::from_millis(10);
         loop {
             let sent = Instant::now();
-            match self.store.claim(claim.clone()).await {
+            match self.store.claim(claim.clone()).instrument(spans::claim(&claim)).await {
                 Ok(claimed) => return Some((claimed, sent)),
                 Err(error) => tracing::warn!(%error, "no tasks could be claimed; trying again in {wait:?}"),
             }
@@ -343,7 +348,8 @@ impl Worker {
             self.firing.notify_one();
         }
         let awaited = !sink.lane.built_in && self.is_awaited(&task.record);
-        let within = self.scope.within(&sink);
+        let within = self.scope.within(&sink, task.record.trace.clone());
+        let span = self.span(&task.record);
         let signals = self.signals.get(&task.record.name);
         let signals = signals
             .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &within) }));
@@ -358,6 +364,7 @@ impl Worker {
             worker: Arc::clone(&self.name),
             value_bytes_max: limits.value_bytes,
             runtime: self.runtime.clone(),
+            span: span.clone(),
             abandoned: Arc::clone(&self.abandoned),
             task,
         });
@@ -365,12 +372,21 @@ impl Worker {
         let worker = Arc::clone(self);
         self.attempts.spawn(async move {
             let crashed = worker.crashed.clone();
-            let after = crashed.run_until_cancelled(run::attempt(job)).await;
+            let after = crashed.run_until_cancelled(run::attempt(job).instrument(span)).await;
             begun.sink.leave_slot();
             if let Some(after) = after {
                 worker.ended(after, begun).await;
             }
         });
+    }
+
+    /// The span of an attempt.
+    fn span(&self, record: &TaskRecord) -> tracing::Span {
+        let span = spans::attempt(record, &self.name);
+        if let (Some(propagator), Some(trace)) = (&self.propagator, &record.trace) {
+            propagator.adopt(&span, trace);
+        }
+        span
     }
 
     /// An attempt is over: has its end written, and does what follows.

@@ -2,3 +2,5 @@
 
 mod inspect;
 mod metrics;
+pub(crate) mod spans;
+mod traces;
