@@ -5,6 +5,7 @@ mod attempts;
 mod crash;
 mod executors;
 mod forms;
+mod introspection;
 mod isolation;
 mod iters;
 mod keeper;
