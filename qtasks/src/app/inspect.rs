@@ -112,12 +112,12 @@ impl Qtasks {
     /// ```
     /// # use qtasks::prelude::*;
     /// #[task(queue = "mail")]
-    /// async fn send(to: String, copies: Option<u8>) {}
+    /// async fn send_copies(to: String, copies: Option<u8>) {}
     ///
     /// # #[tokio::main] async fn main() -> qtasks::Result<()> {
     /// let app = Qtasks::builder().store("memory:").start().await?;
     /// let about = app.inspect().await?;
-    /// let send = about.tasks.iter().find(|task| task.spec.name == "send").expect("it is linked");
+    /// let send = about.tasks.iter().find(|task| task.spec.name == "send_copies").expect("it is linked");
     /// assert_eq!((send.spec.queue, send.spec.args[1].required), ("mail", false));
     /// # app.shutdown().await
     /// # }
