@@ -26,7 +26,7 @@ async fn test_yield(n: i64) -> i64 {
 
 /// Opens one step at a time.
 #[derive(Clone)]
-struct Gate(Arc<Semaphore>);
+pub(crate) struct Gate(Arc<Semaphore>);
 
 impl Default for Gate {
     fn default() -> Self {
@@ -35,10 +35,10 @@ impl Default for Gate {
 }
 
 impl Gate {
-    fn open(&self, steps: usize) {
+    pub(crate) fn open(&self, steps: usize) {
         self.0.add_permits(steps);
     }
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         self.0.acquire().await.expect("it is never closed").forget();
     }
 }

@@ -8,28 +8,8 @@ mod qtasks;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-/// Opens one step at a time.
-#[derive(Clone)]
-struct Gate(Arc<Semaphore>);
-
-impl Default for Gate {
-    fn default() -> Self {
-        Gate(Arc::new(Semaphore::new(0)))
-    }
-}
-
-impl Gate {
-    fn open(&self, steps: usize) {
-        self.0.add_permits(steps);
-    }
-    async fn pass(&self) {
-        self.0.acquire().await.expect("it is never closed").forget();
-    }
-}
+use crate::life::Gate;
 
 /// A row in words, and its test: a path within this suite; `ui::` is a mistake that the compiler explains, `stores::` a
 /// case that each store passes.
