@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::app::{Core, Qtasks, current};
+use crate::add_task::Options;
+use crate::app::{Core, Defaults, Qtasks, current, new_task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::output::{Output, Text};
 use crate::registry::Published;
-use crate::store::Cancelled;
+use crate::store::{Cancelled, NewTask};
 use crate::task::function::Of;
-use crate::task::{Generates, Status, Task, TaskFailure, TaskFn, TaskId, TaskRecord};
+use crate::task::{BUILT_IN, Generates, Status, Task, TaskFailure, TaskFn, TaskId, TaskRecord};
 use crate::watch::{Events, Values, Yields};
 
 /// A task that was added, wherever it runs. Cheap to clone; dropping it changes nothing.
@@ -126,7 +127,7 @@ impl<F: TaskFn> TaskHandle<F> {
     }
 
     /// Whether the task function of a name yields; one that nobody knows may.
-    async fn is_generating(&self, name: &str) -> Result<bool> {
+    pub(crate) async fn is_generating(&self, name: &str) -> Result<bool> {
         if let Some(spec) = self.core.registry.get(name) {
             return Ok(spec.generating);
         }
@@ -141,6 +142,30 @@ impl<F: TaskFn> TaskHandle<F> {
     /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
     pub async fn cancel(&self, reason: impl Into<String>) -> Result<Cancelled> {
         self.core.cancel(self.id, reason.into()).await
+    }
+
+    /// Does an ended task again: adds a new one of the same function, with its arguments, queue, priority and tags,
+    /// which names this one as [`retry_of`](TaskRecord::retry_of). This one stays as it is.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) if it has not ended; [`Invalid`](ErrorKind::Invalid) for the whole of an
+    /// [`Iter`](crate::Iter), a pipe or a chain; [`NotFound`](ErrorKind::NotFound),
+    /// [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn retry(&self) -> Result<TaskHandle<F>> {
+        let TaskRecord { name, queue, priority, args, tags, status, .. } = self.record().await?;
+        let id = self.id;
+        if !status.is_ended() {
+            let message = format!("task {id} is {status}: only one that has ended can be done again");
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        if name.starts_with(BUILT_IN) {
+            let message = format!("task {id} is a `{name}`, whose parts are gone: begin it anew");
+            return Err(Error::invalid(message));
+        }
+        let defaults = Defaults { queue: &queue, priority, tags };
+        let task = new_task(name, defaults, args, Options::default(), None);
+        let added = self.core.add(vec![NewTask { retry_of: Some(id), ..task }]).await?;
+        Ok(TaskHandle::new(&self.core, added.first().map_or(id, |a| a.id)))
     }
 
     /// How its attempts failed so far, in order: each tells its attempt. The last one of a task that failed is how the

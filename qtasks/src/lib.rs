@@ -34,6 +34,8 @@ pub mod blocking;
 mod chain;
 mod group;
 mod handle;
+#[cfg(feature = "http")]
+pub mod http;
 mod inline;
 mod iter;
 mod output;

@@ -11,10 +11,10 @@ use futures::Stream;
 use futures::future::BoxFuture;
 use tokio::time::Sleep;
 
-use super::{Cursor, Hub, Part};
+use super::{Cursor, Hub, Part, Shared};
 use crate::app::current::{Lent, lend};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, EventBatch, EventCode, EventRef, is_void};
+use crate::event::{Event, EventCode, EventRef, is_void};
 use crate::task::{Generates, Rewind, TaskId, Value};
 
 /// Where a stream is in the part that it reads.
@@ -22,8 +22,8 @@ struct Reader {
     /// `None` while the next part is being fetched.
     cursor: Option<Cursor>,
     fetching: Option<BoxFuture<'static, (Cursor, Fetched)>>,
-    batches: std::vec::IntoIter<EventBatch>,
-    batch: Option<EventBatch>,
+    batches: std::vec::IntoIter<Shared>,
+    batch: Option<Shared>,
     at: usize,
     rewinds: Arc<[Rewind]>,
 }
