@@ -17,9 +17,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::check_event_name;
 use crate::json::Json;
 use crate::stream_task::Slot;
-use crate::task::{FailureKind, TaskFailure, TaskId, check_name};
+use crate::task::{FailureKind, TaskFailure, TaskId};
 
 /// The most bytes that a checkpoint may take.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
@@ -159,8 +160,12 @@ impl Context {
     ///
     /// As with a yield, what can't be stored fails the task: a name that is none or data that is no JSON with kind
     /// `codec`, too much of it with kind `limit`. After the attempt nothing is added.
+    ///
+    /// Names that mean something else to those who watch are refused, with kind `codec`: `error`, `message` and `open`,
+    /// by which browsers call what happens to a connection, and those of the queue's own events (`started`, `yield`,
+    /// `log`, `rewind`, `reset`, `retry`, `completed`, `failed`, `cancelled`). `start`, `progress` and `complete` are free.
     pub fn send_event(&self, name: &str, data: impl Serialize) {
-        let named = check_name("name of the event", name).map_err(|e| codec(e.to_string()));
+        let named = check_event_name(name).map_err(|e| codec(e.to_string()));
         let data = Json::of(&data).map_err(|e| codec(format!("the data of the event `{name}`: {e}")));
         self.ask(named.and(data), |run, data| run.send_event(name, data));
     }

@@ -12,9 +12,17 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::task::time::{from_ms, to_ms};
-use crate::task::{Rewind, TaskFailure};
+use crate::task::{Rewind, TaskFailure, check_name};
+
+/// What a browser's `EventSource` calls the events of its own connection: one of ours would be taken for those.
+const OF_CONNECTIONS: [&str; 3] = ["error", "message", "open"];
+
+/// What the queue itself tells under these names: one of a body's would be taken for those.
+const OF_THE_QUEUE: [&str; 9] =
+    ["started", "yield", "log", "rewind", "reset", "retry", "completed", "failed", "cancelled"];
 
 /// One entry of a task's log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -128,6 +136,26 @@ impl EventCode {
     pub fn is_end(self) -> bool {
         matches!(self, EventCode::Completed | EventCode::Failed | EventCode::Cancelled)
     }
+}
+
+/// Whether a body may send an event of this name; the rule and the way out if not.
+pub(crate) fn check_event_name(name: &str) -> Result<()> {
+    check_name("name of the event", name)?;
+    let (whose, all) = if OF_CONNECTIONS.contains(&name) {
+        ("what a browser calls its connection's own", &OF_CONNECTIONS[..])
+    } else if OF_THE_QUEUE.contains(&name) {
+        ("what the queue calls its own", &OF_THE_QUEUE[..])
+    } else {
+        return Ok(());
+    };
+    let all = all.join("`, `");
+    let way_out = match name {
+        "error" => "to fail the task return an error from it",
+        "completed" => "`complete` is free",
+        "started" => "`start` is free",
+        _ => "take another one",
+    };
+    Err(Error::invalid(format!("the name of the event `{name}` is {whose} (`{all}`): {way_out}")))
 }
 
 /// What is kept of an event beside its data.

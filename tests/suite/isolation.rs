@@ -22,6 +22,49 @@ async fn worker() -> (Qtasks, Child) {
     (app, worker)
 }
 
+/// A task of another process is known here by what the store says of it; to start it again changes nothing.
+#[tokio::test]
+async fn what_runs_in_another_process_is_running_and_is_started_once() {
+    let (app, worker) = worker().await;
+    let until = crate::scratch().join("until");
+    let handle = tasks::Stays { until: until.clone() }.add_task().on(&app).held().await.unwrap();
+    let id = handle.id();
+    let is = async |running: bool| {
+        assert_eq!(app.is_running(id).await.unwrap(), running);
+        let all: Vec<_> = app.running().await.unwrap().into_iter().map(|record| record.id).collect();
+        assert_eq!(all.contains(&id), running);
+    };
+    is(false).await;
+    assert_eq!(app.start_task(id).await.unwrap(), Status::Queued);
+    let mut events = handle.events_from(0);
+    let (mut log, mut pid) = (Vec::new(), None);
+    while pid.is_none() {
+        let event = events.try_next().await.unwrap().unwrap();
+        if let EventKind::Event { data, .. } = &event.kind {
+            pid = Some(data.get::<u32>().unwrap());
+        }
+        log.push(event);
+    }
+    assert_eq!(pid, worker.id());
+    is(true).await;
+
+    let before = handle.record().await.unwrap();
+    assert_eq!(app.start_task(id).await.unwrap(), Status::Running);
+    let after = handle.record().await.unwrap();
+    assert_eq!((before.tail, before.attempt, before.epoch), (after.tail, after.attempt, after.epoch));
+    is(true).await;
+
+    std::fs::write(until, "").unwrap();
+    log.extend(events.try_collect::<Vec<_>>().await.unwrap());
+    assert_eq!(crate::kinds(&log), "started event completed");
+    is(false).await;
+    let before = handle.record().await.unwrap();
+    assert_eq!(before.final_value.as_ref().unwrap().as_str(), "\"left\"");
+    assert_eq!(app.start_task(id).await.unwrap(), Status::Completed);
+    assert_eq!(handle.events_from(0).try_collect::<Vec<_>>().await.unwrap(), log);
+    assert_eq!(handle.record().await.unwrap(), before);
+}
+
 /// Waits until a process is gone; one that nobody waited for is not.
 async fn is_gone(pid: u32) {
     crate::until(|| !Path::new(&format!("/proc/{pid}")).exists()).await;

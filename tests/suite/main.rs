@@ -5,6 +5,7 @@ mod attempts;
 mod crash;
 mod executors;
 mod forms;
+mod http;
 mod isolation;
 mod iters;
 mod keeper;

@@ -13,7 +13,37 @@ use crate::soon;
 
 mod coordinator;
 mod qtasks_pages;
+mod rows;
 mod simple_queue;
+mod stream_tasks;
+
+/// Serves these routes over HTTP as long as the suite runs, on a thread of its own: bodies that block ask it too.
+fn serve(routes: axum::Router) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, routes).await.unwrap();
+        });
+    });
+    url
+}
+
+/// JSON as no serialiser writes it.
+const DATA: &str = r#"{"n": 1,  "f": 1.50, "name": "эдгар"}"#;
+
+/// What the page's `https://api.example.com` answers: data at `/data`, and an error at `/broken`.
+fn api() -> String {
+    use axum::http::{StatusCode, header};
+    use axum::routing::get;
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    let data = async move || (json, DATA);
+    let broken = async || (StatusCode::INTERNAL_SERVER_ERROR, "out of order");
+    serve(axum::Router::new().route("/data", get(data)).route("/broken", get(broken)))
+}
 
 /// Writes a task function in each form that has a body of its own, as modules with a function of the name in each, and
 /// `every(arguments…, expected)`, which runs them all.

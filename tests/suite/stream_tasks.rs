@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use qtasks::prelude::*;
-use qtasks::{EventKind, Status, StreamTask};
+use qtasks::{EventKind, FailureKind, Status, StreamTask};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -174,6 +174,45 @@ async fn generators_are_stored_item_by_item_and_give_the_last() {
     assert_eq!(values, [1, 2, 3]);
     let early = Early {}.add_task().on(&app).timeout(soon()).await.unwrap();
     assert_eq!(early.final_value, "early");
+    app.shutdown().await.unwrap();
+}
+
+/// Sends one event.
+#[derive(Serialize, Deserialize)]
+struct Sends {
+    name: String,
+}
+
+#[task]
+impl StreamTask for Sends {
+    async fn process(&self, ctx: Context) {
+        ctx.send_event(&self.name, 1);
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_a_name_that_means_something_else_fails_the_task() {
+    let app = app_of([Sends::spec()]).await;
+    let browsers = ["error", "message", "open"];
+    let ours = ["started", "yield", "log", "rewind", "reset", "retry", "completed", "failed", "cancelled"];
+    for name in browsers.into_iter().chain(ours) {
+        let task = Sends { name: name.into() }.add_task().on(&app).await.unwrap();
+        let error = task.wait_timeout(soon()).await.unwrap_err();
+        let failure = failure(&error);
+        let whose = if browsers.contains(&name) {
+            "what a browser calls its connection's own"
+        } else {
+            "what the queue calls its own"
+        };
+        let begins = format!("the name of the event `{name}` is {whose} (`");
+        assert!(failure.kind == FailureKind::Codec && failure.message.starts_with(&begins), "{failure:?}");
+        assert_eq!(own_events(&task).await, []);
+    }
+    for name in ["start", "progress", "complete"] {
+        let task = Sends { name: name.into() }.add_task().on(&app).await.unwrap();
+        task.wait_timeout(soon()).await.unwrap();
+        assert_eq!(own_events(&task).await, [(name.to_owned(), json!(1))]);
+    }
     app.shutdown().await.unwrap();
 }
 

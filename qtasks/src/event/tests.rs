@@ -68,3 +68,30 @@ fn what_a_rewind_makes_void() {
     let void: Vec<_> = all.iter().filter(|e| is_void(e, &rewinds)).map(|e| e.seq).collect();
     assert_eq!(void, [12, 13, 14]);
 }
+
+#[test]
+fn a_name_of_a_connection_or_of_the_queue_is_refused_with_the_reason() {
+    let refused = |name: &str| check_event_name(name).unwrap_err().to_string();
+    let browser = "is what a browser calls its connection's own (`error`, `message`, `open`)";
+    assert_eq!(
+        refused("error"),
+        format!("the name of the event `error` {browser}: to fail the task return an error from it")
+    );
+    for name in ["message", "open"] {
+        assert_eq!(refused(name), format!("the name of the event `{name}` {browser}: take another one"));
+    }
+    let names = ["started", "yield", "log", "rewind", "reset", "retry", "completed", "failed", "cancelled"];
+    for name in names {
+        let way_out = match name {
+            "started" => "`start` is free",
+            "completed" => "`complete` is free",
+            _ => "take another one",
+        };
+        let queue = format!("is what the queue calls its own (`{}`)", names.join("`, `"));
+        assert_eq!(refused(name), format!("the name of the event `{name}` {queue}: {way_out}"));
+    }
+    assert!(refused("no spaces").contains("it takes 1 to 128 bytes of letters"), "as any name");
+    for free in ["start", "progress", "complete", "stage", "Error", "messages", "reopen"] {
+        check_event_name(free).unwrap();
+    }
+}

@@ -3,8 +3,9 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use qtasks::Retry;
 use qtasks::prelude::*;
+use qtasks::{Retry, StreamTask};
+use serde::{Deserialize, Serialize};
 
 /// Tells which process it is.
 #[task]
@@ -167,4 +168,21 @@ pub(crate) fn starts() -> u32 {
     let mut child = std::process::Command::new("sleep").arg("3600").spawn().expect("started");
     yield_!(child.id());
     let _ = child.wait();
+}
+
+/// Says which process it is in, and stays until there is a file.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Stays {
+    pub(crate) until: std::path::PathBuf,
+}
+
+#[task]
+impl StreamTask for Stays {
+    async fn process(&self, ctx: Context) -> String {
+        ctx.send_event("start", std::process::id());
+        while !self.until.exists() {
+            ctx.sleep(Duration::from_millis(1)).await;
+        }
+        "left".to_owned()
+    }
 }
