@@ -28,7 +28,7 @@ async fn count(n: u64) -> u64 {
 }
 
 #[task(description = "Adds two numbers.")]
-async fn plus(a: i64, #[default(1)] b: i64) -> i64 {
+async fn plus(a: i64, #[default = 1] b: i64) -> i64 {
     a + b
 }
 
@@ -43,9 +43,9 @@ async fn gated(n: u64, gate: State<Arc<Semaphore>>) -> u64 {
 
 #[task]
 async fn staged(ctx: Context) -> String {
-    ctx.send_event("start", &serde_json::json!({ "of": "all" }));
+    ctx.send_event("start", serde_json::json!({ "of": "all" }));
     yield_!("two\nlines".to_owned());
-    ctx.send_event("progress", &50);
+    ctx.send_event("progress", 50);
     yield_!("ü".to_owned());
 }
 

@@ -29,6 +29,9 @@ use crate::watch::Part;
 /// A client that lost its connection comes back after so long.
 const RETRY: &[u8] = b"retry: 2000\n\n";
 
+/// To whom the server goes away from.
+const COME_BACK: &[u8] = b"retry: 500\n\n";
+
 /// So often something is sent to whoever waits, lest somebody in between takes the connection for dead.
 const BEAT: Duration = Duration::from_secs(15);
 
@@ -137,8 +140,7 @@ fn frames(opened: Opened, closing: CancellationToken) -> impl Stream<Item = Resu
                 biased;
                 next = reader.next() => next,
                 () = closing.cancelled() => {
-                    // It comes back at once, to whoever is there then.
-                    yield Ok(Bytes::from_static(b"retry: 500\n\n"));
+                    yield Ok(Bytes::from_static(COME_BACK));
                     return;
                 }
                 () = tokio::time::sleep(BEAT) => {
@@ -151,6 +153,11 @@ fn frames(opened: Opened, closing: CancellationToken) -> impl Stream<Item = Resu
                     yield Ok(chunk);
                 },
                 Ok(None) => return,
+                // It comes back at once, to whoever is there then.
+                Err(_) if closing.is_cancelled() => {
+                    yield Ok(Bytes::from_static(COME_BACK));
+                    return;
+                }
                 // The connection is cut, so that the client comes back and is told why.
                 Err(error) => {
                     yield Err(error);

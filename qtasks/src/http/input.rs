@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
+use serde_path_to_error::Segment;
 
 use super::problem::Problem;
 use crate::task::TaskId;
@@ -48,13 +49,22 @@ pub(super) async fn body<T: DeserializeOwned>(request: Request, time: Duration) 
     let text = if bytes.is_empty() { &b"{}"[..] } else { &bytes };
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let pointer: String = error.path().iter().map(|segment| format!("/{segment}")).collect();
+        let pointer: String = error.path().iter().map(pointer_to).collect();
         let (status, inner) = (status_of(error.inner()), error.inner().to_string());
         let problem = Problem::new(status, "invalid", format!("the body: {inner}"));
-        if pointer.is_empty() || pointer == "/?" { problem } else { problem.at(pointer) }
+        if pointer.is_empty() { problem } else { problem.at(pointer) }
     })?;
     json.end().map_err(|e| Problem::invalid(format!("the body: {e}")))?;
     Ok(value)
+}
+
+/// A step of a JSON pointer (RFC 6901).
+fn pointer_to(segment: &Segment) -> String {
+    match segment {
+        Segment::Seq { index } => format!("/{index}"),
+        Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+        Segment::Enum { .. } | Segment::Unknown => String::new(),
+    }
 }
 
 /// What is no JSON at all is another matter than JSON that says the wrong thing.

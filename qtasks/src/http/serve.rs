@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -22,6 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Where tokens are kept unless it is said otherwise, below the user's folder for state.
 const TOKENS_FILE: &str = "qtasks/tokens";
+
+/// The most bytes of headers. The buffer for them may grow to twice what it is told.
+const HEADER_BYTES_MAX: usize = 64 << 10;
 
 /// How [`Qtasks::serve`] listens, and to whom.
 #[derive(Debug, Clone)]
@@ -387,13 +390,8 @@ impl Accept {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_time).max_buf_size(64 << 10);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(64 << 10)
-            .keep_alive_interval(Duration::from_secs(20));
+        let mut builder = Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.header_time).max_buf_size(HEADER_BYTES_MAX / 2);
         let service = TowerToHyperService::new(self.service.clone());
         let closing = self.closing.clone();
         self.connections.spawn(async move {

@@ -98,7 +98,9 @@ async fn many_watch_one_task_from_any_moment() {
     let mut watchers = Vec::new();
     for _ in 0..40 {
         let body = site.open("GET", &path, &[], "").await.into_body();
-        watchers.push(tokio::spawn(async move { String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap() }));
+        watchers.push(tokio::spawn(async move {
+            String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        }));
         site.gate.add_permits(1);
         tokio::task::yield_now().await;
     }
@@ -114,7 +116,7 @@ async fn many_watch_one_task_from_any_moment() {
 /// A second attempt that yields something else: who has what is void is told, nobody else is.
 #[tokio::test]
 async fn a_rewind_comes_to_those_who_have_what_is_void() {
-    #[task(retry = RetryPolicy::constant(3, Duration::ZERO))]
+    #[task(retry = RetryPolicy::times(3).constant(Duration::ZERO))]
     async fn changes(ctx: Context, gate: State<Arc<Semaphore>>) -> Result<u32, String> {
         yield_!(0);
         yield_!(ctx.attempt());
@@ -168,10 +170,16 @@ async fn a_log_as_lines_and_as_pages() {
     assert_eq!((lines.header("content-type"), seqs(&lines.text)), ("application/x-ndjson", vec![1, 2, 3]), "so far");
     assert_eq!(seqs(&site.get(&format!("{path}?format=ndjson&from=3")).await.text), [3]);
     let page = site.call("GET", &format!("{path}?limit=2"), &[("accept", "application/json")], "").await.json();
-    assert_eq!((page["events"].as_array().unwrap().len(), &page["next"], &page["ended"]), (2, &3.into(), &false.into()));
+    assert_eq!(
+        (page["events"].as_array().unwrap().len(), &page["next"], &page["ended"]),
+        (2, &3.into(), &false.into())
+    );
     assert_eq!(page["events"][1]["value"], 0);
     let page = site.get(&format!("{path}?format=json&from=3")).await.json();
-    assert_eq!((page["events"].as_array().unwrap().len(), &page["next"], &page["ended"]), (1, &4.into(), &false.into()));
+    assert_eq!(
+        (page["events"].as_array().unwrap().len(), &page["next"], &page["ended"]),
+        (1, &4.into(), &false.into())
+    );
     let follow = site.open("GET", &format!("{path}?format=ndjson&follow=1"), &[], "").await.into_body();
     site.gate.add_permits(1);
     let all = tokio::time::timeout(soon(), follow.collect()).await.unwrap().unwrap().to_bytes();
@@ -196,7 +204,7 @@ async fn a_log_as_lines_and_as_pages() {
 /// Whoever waits for long hears that the server is still there; the time is not real.
 #[tokio::test(start_paused = true)]
 async fn a_watcher_that_waits_hears_a_heartbeat() {
-    let site = Site::of(Qtasks::builder().memory().tasks(SPECS())).await;
+    let site = Site::of(Qtasks::builder().store("memory:").tasks(SPECS())).await;
     let id = site.added(r#"{"task":"gated","args":[1],"held":true}"#).await;
     let mut body = site.open("GET", &format!("/v1/tasks/{id}/events"), &[], "").await.into_body().into_data_stream();
     assert_eq!(body.next().await.unwrap().unwrap(), "retry: 2000\n\n");
