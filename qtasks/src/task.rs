@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
 use crate::json::Json;
+use crate::trace::TraceContext;
 
 mod failure;
 pub(crate) mod function;
@@ -250,6 +251,9 @@ pub struct TaskRecord {
     pub parent: Option<TaskId>,
     /// One more than the greatest index that any attempt yielded.
     pub yields_high: u64,
+    /// The trace that it was added in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 impl TaskRecord {

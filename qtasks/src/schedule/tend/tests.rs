@@ -28,6 +28,7 @@ fn definition(args: &str) -> Definition {
         time_limit: None,
         idle_limit: None,
         retention: None,
+        trace: None,
     };
     let when = super::super::when::When::every(Duration::from_secs(3600)).unwrap();
     Definition { when, starting: None, repeats: None, catch_up: CatchUp::One, overlap: true, task }
