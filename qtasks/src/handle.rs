@@ -219,6 +219,12 @@ impl<F: TaskFn> TaskHandle<F> {
         Ok(text)
     }
 
+    /// The values that hold, as they are stored.
+    #[cfg(feature = "http")]
+    pub(crate) async fn yields_as_stored(&self) -> Result<Yields> {
+        self.core.hub.yields(self.id).await
+    }
+
     /// The text that the task yields, as it grows: each value is read once.
     pub fn output_stream(&self) -> Output<F>
     where

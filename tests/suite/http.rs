@@ -17,6 +17,8 @@ use crate::soon;
 
 mod access;
 mod events;
+mod openapi;
+mod seeds;
 mod tasks;
 mod wire;
 
