@@ -26,7 +26,7 @@ use crate::app::{Core, Qtasks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Due, NewTask};
 use crate::task::time::{from_ms, to_ms};
-use crate::task::{NAME_BYTES_MAX, TaskFn, check_name};
+use crate::task::{NAME_BYTES_MAX, TaskFn, TaskId, check_name};
 
 mod declared;
 mod state;
@@ -185,7 +185,7 @@ fn template(task: NewTask) -> Result<NewTask> {
         let way_out = "leave it out; there are `.starting` and `.overlap(false)`";
         return Err(Error::invalid(format!("its task sets {what}, which the schedule does itself: {way_out}")));
     }
-    Ok(NewTask { id: state::no_id(), parent: None, trace: None, ..task })
+    Ok(NewTask { id: TaskId::none(), parent: None, trace: None, ..task })
 }
 
 fn check_schedule_name(name: &str) -> Result<()> {

@@ -42,6 +42,11 @@ impl TaskId {
         TaskId(Uuid::now_v7())
     }
 
+    /// The id of what will be made a task again and again, and is none itself: the same each time.
+    pub(crate) fn none() -> Self {
+        TaskId(Uuid::nil())
+    }
+
     #[cfg(any(feature = "http", feature = "sqlite"))]
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

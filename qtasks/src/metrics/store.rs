@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use metrics::{counter, histogram};
+use tokio::runtime::Handle;
 
 use super::{APPEND, All, ERRORS, Series, describe};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,13 +17,15 @@ use crate::task::{Status, TaskId, TaskRecord};
 /// The same store, measured.
 pub(crate) fn metered(store: Arc<dyn Store>) -> Arc<dyn Store> {
     describe();
-    Arc::new(Metered { store, known: Arc::default() })
+    Arc::new(Metered { store, known: Arc::default(), runtime: Handle::current() })
 }
 
 #[derive(Debug)]
 struct Metered {
     store: Arc<dyn Store>,
     known: Arc<Known>,
+    /// That of the app: the keeper's has no time to read.
+    runtime: Handle,
 }
 
 /// What is known of an app's tasks.
@@ -185,15 +188,18 @@ impl Metered {
         answer
     }
 
-    /// Counts tasks that have ended by nobody's hand.
-    async fn over(&self, ids: Vec<TaskId>) {
+    /// Counts tasks that have ended by nobody's hand, once it is read which they were.
+    fn over(&self, ids: Vec<TaskId>) {
         if ids.is_empty() {
             return;
         }
-        let Ok(records) = self.store.get(ids).await else { return };
-        for record in records.into_iter().flatten() {
-            self.known.all.of(&record.name, &record.queue).ended(record.status);
-        }
+        let (store, known) = (Arc::clone(&self.store), Arc::clone(&self.known));
+        self.runtime.spawn(async move {
+            let Ok(records) = store.get(ids).await else { return };
+            for record in records.into_iter().flatten() {
+                known.all.of(&record.name, &record.queue).ended(record.status);
+            }
+        });
     }
 }
 
@@ -245,7 +251,7 @@ impl Store for Metered {
     fn sweep(&self, sweep: Sweep) -> Answer<'_, Swept> {
         Box::pin(async move {
             let swept = Metered::checked("sweep", self.store.sweep(sweep).await)?;
-            self.over(swept.over.clone()).await;
+            self.over(swept.over.clone());
             Ok(swept)
         })
     }
@@ -274,7 +280,7 @@ impl Store for Metered {
         Box::pin(async move {
             let cancelled = Metered::checked("cancel", self.store.cancel(id, reason).await)?;
             if cancelled == Cancelled::Done {
-                self.over(vec![id]).await;
+                self.over(vec![id]);
             }
             Ok(cancelled)
         })
@@ -305,7 +311,8 @@ impl Store for Metered {
     fn on_this_runtime(&self) -> Answer<'_, Arc<dyn Store>> {
         Box::pin(async move {
             let store = Metered::checked("on_this_runtime", self.store.on_this_runtime().await)?;
-            Ok(Arc::new(Metered { store, known: Arc::clone(&self.known) }) as Arc<dyn Store>)
+            let (known, runtime) = (Arc::clone(&self.known), self.runtime.clone());
+            Ok(Arc::new(Metered { store, known, runtime }) as Arc<dyn Store>)
         })
     }
 

@@ -187,7 +187,7 @@ async fn an_app_records_what_the_table_says_and_nothing_else() {
     let held = counted_waits::add_task().on(&app).held().await.unwrap();
     held.cancel("not needed").await.unwrap();
     let waits = "task=counted_waits queue=counted";
-    assert_eq!(recorder.of("qtasks_tasks_ended_total", &format!("{waits} status=cancelled")).0, 1.0);
+    until(|| recorder.of("qtasks_tasks_ended_total", &format!("{waits} status=cancelled")).0 == 1.0).await;
 
     // Taken away from its worker, and given to it again.
     let task = counted_waits::add_task().on(&app).await.unwrap();

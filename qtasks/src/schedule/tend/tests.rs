@@ -10,7 +10,7 @@ const NAME: &str = "s";
 
 fn definition(args: &str) -> Definition {
     let task = NewTask {
-        id: super::super::state::no_id(),
+        id: TaskId::none(),
         name: "task".to_owned(),
         queue: "default".to_owned(),
         priority: 0,
