@@ -83,7 +83,7 @@ async fn what_is_wrong_with_a_request_is_named() {
         (r#"{"task":"count"} x"#, 400, "invalid", "", "trailing"),
         ("[]", 422, "invalid", "", "invalid"),
         (r#"{"task":"count","args":{"n":1},"queue":"no queue"}"#, 422, "invalid", "", "no queue"),
-        (r#"{"task":"plus","args":{"a":18446744073709551616}}"#, 422, "invalid", "/args", "a"),
+        (r#"{"task":"count","priority":18446744073709551616}"#, 422, "invalid", "/priority", "i16"),
     ] {
         let answer = site.post("/v1/tasks", body).await;
         assert_eq!(answer.problem(), (status, code.to_owned(), pointer.to_owned()), "{body}: {}", answer.text);
@@ -100,6 +100,7 @@ async fn what_is_wrong_with_a_request_is_named() {
         ("/v1/tasks?limit=0", 400, "invalid"),
         ("/v1/tasks?limit=1001", 400, "invalid"),
         ("/v1/tasks?cursor=zzz", 422, "invalid"),
+        ("/v1/tasks?limit=18446744073709551616", 400, "invalid"),
         ("/v1/tasks/7", 404, "not_found"),
         ("/v1/tasks/00000000-0000-7000-8000-000000000000", 404, "not_found"),
         ("/v1/tasks/%ff", 404, "not_found"),
