@@ -43,14 +43,19 @@
 //!
 //! # Safety
 //!
-//! | threat | defence |
-//! | --- | --- |
-//! | somebody else's requests | bearer [`Tokens`] with scopes, compared in constant time; without any, nobody may do anything |
-//! | a token in the address of an `EventSource` | a ticket: for one task, for a while, only to read |
-//! | a page of another origin | no CORS; what changes something is JSON, and has a bearer or comes from the same origin |
-//! | a name that is bound to this address later | [`Service::hosts`]; `serve` answers to its own address and `localhost` only |
-//! | large and endless requests | bodies 1 MiB in 30 s, headers 64 KiB in 10 s, so many connections |
-//! | a client that stops reading | it holds a quarter MiB of a log, and is served from the store when it goes on |
+//! | threat | defence | test (`tests/suite/http`) |
+//! | --- | --- | --- |
+//! | somebody else's requests | bearer [`Tokens`] with scopes, compared in constant time; without any, nobody may do anything | `access::every_route_needs_its_scope`, `access::nobody_gets_in_unless_it_is_said` |
+//! | no tokens where others can come | refused when it begins to listen | `wire::without_tokens_it_serves_this_machine_only` |
+//! | a token in the address of an `EventSource` | a ticket: for one task, for a while, only to read | `access::a_ticket_lets_a_browser_watch_one_task` |
+//! | a page of another origin | no CORS; what changes something is JSON, and has a bearer or comes from the same origin | `access::a_page_of_another_origin_changes_nothing` |
+//! | a stranger's name for this address | [`Service::hosts`]; `serve` answers to its own address and `localhost` only | `access::it_answers_to_its_own_names_only` |
+//! | a link that does something | what is got stays as it is | `tasks::getting_changes_nothing` |
+//! | large, deep and endless requests | bodies of 1 MiB in 30 s, JSON 128 levels deep, headers of 64 KiB in 10 s, so many connections | `wire::slow_clients_lose_their_connections`, `tasks::what_is_wrong_with_a_request_is_named` |
+//! | malformed requests | refused with a problem or a bare status | `wire::malformed_requests_are_refused_and_the_server_goes_on` |
+//! | a client that stops reading | it holds a quarter MiB of a log, and is served from the store when it goes on | `events::a_slow_reader_is_served_from_the_store` |
+//! | another user of the machine | a socket has mode 0600, in a folder that only its owner may write to; so has the file of tokens | `wire::a_socket_is_the_users_own` |
+//! | what is secret in what is said | no tokens, arguments or values in logs; no SQL, paths or backtraces in answers | `access::every_route_needs_its_scope` |
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -268,8 +268,14 @@ fn of_this_user() -> Result<(Access, Option<(PathBuf, String)>)> {
         Ok(text) => Ok((Access::Tokens(Tokens::parse(&text)?), None)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let token = auth::new_token()?;
-            write_private(&file, &format!("{token} admin\n")).map_err(wrong)?;
-            Ok((Access::Tokens(Tokens::parse(&token)?), Some((file, token))))
+            match write_private(&file, &format!("{token} admin\n")) {
+                Ok(()) => Ok((Access::Tokens(Tokens::parse(&token)?), Some((file, token)))),
+                // Another process was quicker.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                    Ok((Access::Tokens(Tokens::parse(&std::fs::read_to_string(&file).map_err(wrong)?)?), None))
+                }
+                Err(e) => Err(wrong(e)),
+            }
         }
         Err(e) => Err(wrong(e)),
     }
