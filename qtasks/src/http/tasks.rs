@@ -14,7 +14,7 @@ use super::input::{self, Instant, Span};
 use super::problem::Problem;
 use super::{Answered, Inner, Shared, events};
 use crate::error::ErrorKind;
-use crate::handle::TaskHandle;
+use crate::handle::{TaskHandle, is_generating};
 use crate::json::Json;
 use crate::store::List;
 use crate::task::{AnyTask, ArgSpec, Status, TaskId, TaskRecord, TaskSpec};
@@ -124,7 +124,7 @@ async fn added(inner: &Inner, parts: &Parts, handle: &TaskHandle<AnyTask>) -> An
         }
     }
     let record = handle.record().await?;
-    let returning = if status == StatusCode::OK { Some(returning(inner, handle, &record).await?) } else { None };
+    let returning = if status == StatusCode::OK { Some(returning(inner, &record).await?) } else { None };
     let mut response = json(status, &Shown { record, returning, output: None });
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, location(parts, handle.id()));
@@ -154,8 +154,8 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-async fn returning(inner: &Inner, handle: &TaskHandle<AnyTask>, record: &TaskRecord) -> crate::Result<Json> {
-    if record.yields == 0 && !handle.is_generating(&record.name).await? {
+async fn returning(inner: &Inner, record: &TaskRecord) -> crate::Result<Json> {
+    if record.yields == 0 && !is_generating(inner.app.core(), &record.name).await? {
         return Ok(record.final_value.clone().unwrap_or_else(Json::null));
     }
     Ok(inner.app.core().hub.yields(record.id).await?.list())
@@ -219,7 +219,7 @@ pub(super) async fn show(
     let mut shown = Shown { record, returning: None, output: None };
     for word in include.include.iter().flat_map(|words| words.split(',')) {
         match word {
-            "returning" => shown.returning = Some(returning(&inner, &handle, &shown.record).await?),
+            "returning" => shown.returning = Some(returning(&inner, &shown.record).await?),
             "output" => shown.output = Some(handle.output().await?),
             _ => return Err(Problem::invalid(format!("`include={word}`: there are `returning` and `output`"))),
         }
