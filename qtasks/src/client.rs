@@ -19,7 +19,7 @@
 //!
 //! A stream that loses its connection goes on where it was, on another one; see [`Client::timeout`].
 //!
-//! What a client does runs on two threads of its own: it may be awaited on any executor, and its connections outlive the
+//! What clients do runs on a thread of their own: it may be awaited on any executor, and its connections outlive the
 //! runtime that it was first used on. `https` needs the program to have `reqwest` with a feature for it, such as
 //! `rustls`.
 
@@ -30,10 +30,11 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt as _};
-use reqwest::Url;
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
+
+use address::Address;
 
 use crate::add_task::AddTask;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,6 +44,7 @@ use crate::store::{Cancelled, List, Listed};
 use crate::task::{AnyTask, Task, TaskId, TaskRecord};
 use crate::watch::{Events, Values};
 
+mod address;
 mod follow;
 mod send;
 mod sse;
@@ -62,10 +64,12 @@ pub struct Client {
 
 #[derive(Clone)]
 struct Inner {
-    base: Url,
+    address: Address,
     token: Option<Arc<str>>,
     timeout: Duration,
     http: reqwest::Client,
+    /// The same, unless that is bound to a socket.
+    plain: reqwest::Client,
     blocking: Arc<OnceLock<reqwest::blocking::Client>>,
     runtime: Handle,
 }
@@ -83,42 +87,26 @@ impl fmt::Debug for Client {
 /// # Errors
 /// As [`Client::new`].
 pub fn get_client<'a>(base_url: impl Into<Option<&'a str>>) -> Result<Client> {
-    static CLIENTS: LazyLock<Mutex<HashMap<Url, Client>>> = LazyLock::new(Mutex::default);
+    static CLIENTS: LazyLock<Mutex<HashMap<Address, Client>>> = LazyLock::new(Mutex::default);
     let from_env = || std::env::var("QTASKS_URL").ok().filter(|url| !url.is_empty());
-    let base = match base_url.into() {
-        Some(url) => base_of(url)?,
-        None => base_of(&from_env().unwrap_or_else(|| DEFAULT_URL.to_owned()))?,
+    let address = match base_url.into() {
+        Some(url) => Address::parse(url)?,
+        None => Address::parse(&from_env().unwrap_or_else(|| DEFAULT_URL.to_owned()))?,
     };
     let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(client) = clients.get(&base) {
+    if let Some(client) = clients.get(&address) {
         return Ok(client.clone());
     }
-    let client = Client::of(base.clone())?;
-    clients.insert(base, client.clone());
+    let client = Client::of(address.clone())?;
+    clients.insert(address, client.clone());
     Ok(client)
-}
-
-fn base_of(url: &str) -> Result<Url> {
-    let wrong = |why: &dyn fmt::Display| {
-        Error::invalid(format!("`{url}` is not the address of a server such as `{DEFAULT_URL}`: {why}"))
-    };
-    let mut base = Url::parse(url).map_err(|e| wrong(&e))?;
-    if !matches!(base.scheme(), "http" | "https") {
-        return Err(wrong(&"a client speaks `http` and `https`"));
-    }
-    if base.query().is_some() || base.fragment().is_some() {
-        return Err(wrong(&"it has a query or a fragment"));
-    }
-    let path = base.path().trim_end_matches('/').to_owned();
-    base.set_path(&path);
-    Ok(base)
 }
 
 /// What clients run on: requests wait for no runtime of the user's, and their connections end with none.
 fn runtime() -> Result<Handle> {
     static RUNTIME: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(2).thread_name("qtasks-client").enable_all().build()
+        builder.worker_threads(1).thread_name("qtasks-client").enable_all().build()
     });
     match &*RUNTIME {
         Ok(runtime) => Ok(runtime.handle().clone()),
@@ -128,26 +116,34 @@ fn runtime() -> Result<Handle> {
 
 impl Client {
     /// A client with connections of its own, of the server at a URL: `http://host:port`, and the path below which it is
-    /// nested, if any. See [`get_client`] for the one that a process shares.
+    /// nested, if any; or `unix:` and the path of a socket. See [`get_client`] for the one that a process shares.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) for what is no such URL, [`Unavailable`](ErrorKind::Unavailable) if there is no
     /// thread.
     pub fn new(base_url: impl AsRef<str>) -> Result<Self> {
-        Client::of(base_of(base_url.as_ref())?)
+        Client::of(Address::parse(base_url.as_ref())?)
     }
 
-    fn of(base: Url) -> Result<Self> {
+    fn of(address: Address) -> Result<Self> {
         let none = |e| Error::new(ErrorKind::Unavailable, format!("no HTTP client: {e}"));
-        // Streams are long: time-outs are those of each request.
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).build().map_err(none)?;
+        // Streams are long: time-outs are those of each request. A server closes what is idle for 10 s.
+        let builder = || {
+            let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(10));
+            builder.pool_idle_timeout(Duration::from_secs(8))
+        };
+        let plain = builder().build().map_err(none)?;
+        let http = match &address.socket {
+            #[cfg(unix)]
+            Some(path) => builder().unix_socket(path.as_path()).build().map_err(none)?,
+            _ => plain.clone(),
+        };
         let token = std::env::var("QTASKS_TOKEN").ok();
         // The server reads the same variable, where scopes may follow.
         let token = token.and_then(|token| token.split_whitespace().next().map(Arc::from));
         let timeout = Duration::from_secs(60);
-        Ok(Client {
-            inner: Arc::new(Inner { base, token, timeout, http, blocking: Arc::default(), runtime: runtime()? }),
-        })
+        let (blocking, runtime) = (Arc::default(), runtime()?);
+        Ok(Client { inner: Arc::new(Inner { address, token, timeout, http, plain, blocking, runtime }) })
     }
 
     /// The bearer token that it shows. Defaults to the environment variable `QTASKS_TOKEN`, if there is one.
@@ -167,12 +163,13 @@ impl Client {
 
     /// The address of its server.
     pub fn base(&self) -> &str {
-        self.inner.base.as_str().trim_end_matches('/')
+        &self.inner.address.text
     }
 
-    /// A plain HTTP client, for any URL: the one whose connections this client uses. It shows no token.
+    /// A plain HTTP client, for any URL: the one whose connections this client uses, unless those go to a socket. It
+    /// shows no token.
     pub fn async_client(&self) -> reqwest::Client {
-        self.inner.http.clone()
+        self.inner.plain.clone()
     }
 
     /// A plain HTTP client, for any URL, for those who don't await; see

@@ -118,20 +118,18 @@ impl Follow {
     async fn open(&self) -> Result<Response> {
         let path = format!("/v1/tasks/{}/events", self.id);
         let from = self.from.to_string();
-        let mut request = match self.which {
-            Which::Holding => {
-                self.client.request(Method::GET, &path, &[("from", &from)]).header(ACCEPT, "text/event-stream")
-            }
-            Which::All => {
-                let query = [("format", "ndjson"), ("follow", "1"), ("view", "all"), ("from", &from)];
-                self.client.request(Method::GET, &path, &query)
-            }
+        let (kind, query): (_, &[(&str, &str)]) = match self.which {
+            Which::Holding => ("text/event-stream", &[("from", &from)]),
+            Which::All => ("application/x-ndjson", &[("follow", "1"), ("view", "all"), ("from", &from)]),
         };
+        let mut request = self.client.request(Method::GET, &path, query).header(ACCEPT, kind);
         if let Some((seq, epoch)) = self.last {
             request = request.header("last-event-id", format!("{seq}-{epoch}"));
         }
         let sent = tokio::time::timeout(self.client.inner.timeout, self.client.send(request));
-        sent.await.unwrap_or_else(|_| Err(self.client.silent()))
+        let response = sent.await.unwrap_or_else(|_| Err(self.client.silent()))?;
+        self.client.expect_kind(&response, kind)?;
+        Ok(response)
     }
 
     async fn read(&mut self, mut response: Response) -> Result<Read> {

@@ -17,7 +17,7 @@ struct Problem {
 
 impl Client {
     pub(super) fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
-        let mut url = self.inner.base.clone();
+        let mut url = self.inner.address.url.clone();
         url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -35,10 +35,21 @@ impl Client {
         if response.status().is_success() { Ok(response) } else { Err(self.refused(response).await) }
     }
 
+    /// An answer of another kind is not one of ours.
+    pub(super) fn expect_kind(&self, response: &Response, kind: &str) -> Result<()> {
+        let sent = response.headers().get(CONTENT_TYPE).and_then(|sent| sent.to_str().ok()).unwrap_or_default();
+        if sent.starts_with(kind) || response.status() == StatusCode::NO_CONTENT {
+            return Ok(());
+        }
+        let base = self.base();
+        Err(Error::invalid(format!("`{base}` answered {sent:?} instead of `{kind}`: it is no server of tasks")))
+    }
+
     async fn ask<T: DeserializeOwned + Send + 'static>(&self, request: RequestBuilder) -> Result<T> {
         let client = self.clone();
         let asking = async move {
             let response = client.send(request.timeout(client.inner.timeout)).await?;
+            client.expect_kind(&response, "application/json")?;
             let body = response.bytes().await.map_err(|e| client.unreached(e))?;
             serde_json::from_slice(&body).map_err(|e| {
                 let message = format!("what `{}` answered can't be read: {e}", client.base());

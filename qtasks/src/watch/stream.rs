@@ -96,7 +96,8 @@ impl Reader {
 ///
 /// Ends after the last value of a completed task. Else it ends after one error: of kind
 /// [`TaskFailed`](ErrorKind::TaskFailed) (cancelled tasks too), [`Rewound`](ErrorKind::Rewound),
-/// [`Gone`](ErrorKind::Gone), [`TimedOut`](ErrorKind::TimedOut) or [`Unavailable`](ErrorKind::Unavailable).
+/// [`Gone`](ErrorKind::Gone), [`Reset`](ErrorKind::Reset), [`TimedOut`](ErrorKind::TimedOut) or
+/// [`Unavailable`](ErrorKind::Unavailable).
 pub struct Values<F: Generates> {
     source: Source,
     value: Value<F::Yield>,
