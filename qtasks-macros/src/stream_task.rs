@@ -114,6 +114,8 @@ fn declared(item: &ItemImpl, model: &Model) -> TokenStream {
     let name = spec::name(model);
     let (fields, limits, around) = (spec::fields(model), spec::limits(model), spec::around(model));
     let wishes = spec::wishes(model);
+    let (of_fields, of_end) = (spec::schema(ty, p), spec::schema(ok, p));
+    let of_item = spec::schema(&quote!(<#ty as #p::StreamTask>::Item), p);
     quote! {
         const _: () = {
             #wishes
@@ -128,6 +130,7 @@ fn declared(item: &ItemImpl, model: &Model) -> TokenStream {
                 let mut spec =
                     #p::TaskSpec::new(#name, #p::TaskKind::AsyncGen, #p::Start::Async(__qtasks_start));
                 spec.any_args = true;
+                spec.types = #p::Types::fields(#of_fields, #of_item, #of_end);
                 #fields
                 #limits
                 #around

@@ -20,6 +20,7 @@ use crate::retry::RetryPolicy;
 use crate::store::{Due, NewTask};
 use crate::task::function::Of;
 use crate::task::{Task, TaskFn, TaskId, TaskSpec};
+use crate::trace::TraceContext;
 
 /// A task about to be added: made by `test_yield::add_task(5)`, or by name by
 /// [`app.add_task(…)`](crate::Qtasks::add_task).
@@ -70,6 +71,10 @@ pub(crate) struct Options {
     pub(crate) expires: Option<Duration>,
     pub(crate) held: bool,
     pub(crate) retention: Option<Duration>,
+    traceparent: Option<String>,
+    tracestate: Option<String>,
+    /// Made of the two.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl Options {
@@ -85,6 +90,18 @@ impl Options {
             return Err(Error::invalid(format!("`.debounce(…)` does not go with `{setter}`: {why}")));
         }
         (self.unique, self.replace, self.due) = (Some(key), true, Some(Due::In(wait)));
+        Ok(self)
+    }
+
+    /// Whether it was given a trace.
+    #[cfg(feature = "client")]
+    pub(crate) fn has_trace(&self) -> bool {
+        self.traceparent.is_some() || self.tracestate.is_some()
+    }
+
+    /// A trace as the store knows it.
+    fn traced(mut self) -> Result<Self> {
+        self.trace = TraceContext::given(self.traceparent.take(), self.tracestate.take())?;
         Ok(self)
     }
 }
@@ -267,6 +284,23 @@ impl<F: TaskFn, W> AddTask<F, W> {
         self
     }
 
+    /// The trace that it belongs to, as a `traceparent` header of
+    /// [W3C Trace Context](https://www.w3.org/TR/trace-context/): the body has it as
+    /// [`ctx.traceparent()`](crate::Context::traceparent), in each attempt, and so have the tasks that it adds. Defaults to what
+    /// [`Builder::trace`](crate::Builder::trace) says, else to that of the task whose body makes the call, else to none.
+    ///
+    /// What is none is refused when the task is added: see [`TraceContext::new`].
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.options.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// The `tracestate` header that goes with the [`traceparent`](Self::traceparent).
+    pub fn tracestate(mut self, tracestate: impl Into<String>) -> Self {
+        self.options.tracestate = Some(tracestate.into());
+        self
+    }
+
     /// Stores it without running it, until [`app.start_task(id)`](Qtasks::start_task).
     pub fn held(mut self) -> Self {
         self.options.held = true;
@@ -322,7 +356,7 @@ impl Plain {
     /// Without its arguments, which are made for each.
     pub(crate) async fn template(self, core: &Core, parent: Option<TaskId>) -> Result<Template> {
         let Plain { spec, name, options, unchecked, .. } = self;
-        let (args, options) = (Json::null(), options.debounced()?);
+        let (args, options) = (Json::null(), options.debounced()?.traced()?);
         let known = match &name {
             Some(name) => core.registry.get(name).cloned(),
             None => Some(Arc::new(core.registry.own(spec).clone())),
@@ -354,7 +388,7 @@ impl Plain {
                 late(core).await?
             }
         };
-        let options = options.debounced()?;
+        let options = options.debounced()?.traced()?;
         let Some(name) = name else {
             unsupported(spec)?;
             let name = core.registry.name_of(spec).to_owned();
@@ -402,7 +436,7 @@ impl Plain {
             }
             None => current::core()?,
         };
-        let new = self.into_new(&core, parent).await?;
+        let new = core.traced(self.into_new(&core, parent).await?);
         let added = core.add(vec![new]).await?;
         let id = added.first().map(|a| a.id).expect("one answer for one task");
         Ok((At::App(core), id))

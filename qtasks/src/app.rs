@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::add_task::{AddTask, Options};
 use crate::builtin;
@@ -19,16 +20,22 @@ use crate::rate::Rate;
 use crate::registry::{Published, Registry};
 use crate::schedule;
 use crate::signals;
+use crate::spans;
 use crate::store::{self, Added, Due, List, Listed, NewTask, Stats, Store};
 use crate::task::{AnyTask, Status, TaskFn, TaskId, TaskRecord, TaskSpec};
+use crate::trace::Propagator;
 use crate::watch::Hub;
 use crate::worker::{Worker, keeper};
 
 mod builder;
 pub(crate) mod current;
+pub(crate) mod inspect;
+pub(crate) mod meters;
 mod pauses;
 
 pub use builder::Builder;
+pub use inspect::{InspectedQueue, InspectedTask, InspectedWorker, Inspection, Throughput};
+use meters::Meters;
 
 /// How many tasks go to the store at once.
 const ADD_BATCH: usize = 1000;
@@ -95,6 +102,8 @@ pub(crate) struct Core {
     pub(crate) thread: std::thread::ThreadId,
     /// Values for bodies that run in place.
     pub(crate) states: Arc<States>,
+    pub(crate) meters: Arc<Meters>,
+    pub(crate) propagator: Option<Arc<dyn Propagator>>,
     worker: OnceLock<Arc<Worker>>,
     alive: OnceLock<Weak<Alive>>,
     /// The hub, the keeper and every wait end.
@@ -176,6 +185,16 @@ impl Core {
         }
     }
 
+    /// A task to be added, in the trace that it belongs to: its own, that of the program, or that of the body that
+    /// adds it.
+    pub(crate) fn traced(&self, mut task: NewTask) -> NewTask {
+        if task.trace.is_none() {
+            let current = self.propagator.as_ref().and_then(|propagator| propagator.current());
+            task.trace = current.or_else(|| current::trace(self));
+        }
+        task
+    }
+
     /// Stores new tasks, in batches that are all or none each.
     pub(crate) async fn add(&self, tasks: Vec<NewTask>) -> Result<Vec<Added>> {
         if self.is_closed() {
@@ -185,11 +204,17 @@ impl Core {
             self.check(task)?;
             self.serve_also(&task.queue);
         }
-        let mut added = Vec::with_capacity(tasks.len());
-        let mut rest = tasks.into_iter();
-        while rest.len() > 0 {
-            added.extend(self.store.add(rest.by_ref().take(ADD_BATCH).collect()).await?);
-        }
+        let span = spans::add(&tasks);
+        let store = async {
+            let mut added = Vec::with_capacity(tasks.len());
+            let mut rest = tasks.into_iter();
+            while rest.len() > 0 {
+                added.extend(self.store.add(rest.by_ref().take(ADD_BATCH).collect()).await?);
+            }
+            Ok::<_, Error>(added)
+        };
+        let added = store.instrument(span).await?;
+        self.meters.added.count(added.iter().filter(|added| !added.existed).count());
         Ok(added)
     }
 
@@ -244,7 +269,7 @@ impl Qtasks {
 
     async fn start(builder: Builder, with_worker: bool) -> Result<Self> {
         builder.check()?;
-        let Builder { url, store, states, choice, config, install, receivers, around } = builder;
+        let Builder { url, store, states, choice, config, install, receivers, around, propagator } = builder;
         let registry = Arc::new(Registry::collect(choice)?);
         let (config, states) = (Arc::new(config), Arc::new(states));
         if with_worker {
@@ -259,6 +284,8 @@ impl Qtasks {
                 store::open(&given.or_else(|| std::env::var("QTASKS_URL").ok()).unwrap_or_default()).await?
             }
         };
+        #[cfg(feature = "metrics")]
+        let store = crate::metrics::metered(store);
         let over = CancellationToken::new();
         let hub = Hub::start(Arc::clone(&store), config.times.scan, over.clone()).await?;
         let core = Arc::new(Core {
@@ -269,6 +296,8 @@ impl Qtasks {
             runtime: tokio::runtime::Handle::current(),
             thread: std::thread::current().id(),
             states: Arc::clone(&states),
+            meters: Arc::default(),
+            propagator,
             worker: OnceLock::new(),
             alive: OnceLock::new(),
             over: over.clone(),
@@ -336,7 +365,7 @@ impl Qtasks {
         let parent = current::parent(&self.core);
         let mut new = Vec::new();
         for task in tasks {
-            new.push(task.into_plain().into_new(&self.core, parent).await?);
+            new.push(self.core.traced(task.into_plain().into_new(&self.core, parent).await?));
         }
         let added = self.core.add(new).await?;
         Ok(added.into_iter().map(|a| TaskHandle::new(&self.core, a.id)).collect())
@@ -496,5 +525,6 @@ pub(crate) fn new_task(
         time_limit: options.time_limit,
         idle_limit: options.idle_limit,
         retention: options.retention,
+        trace: options.trace,
     }
 }

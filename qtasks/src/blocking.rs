@@ -1,12 +1,14 @@
 //! For programs without a runtime: [`init`] owns one on a thread of its own.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tracing::Instrument as _;
 
 use crate::app::{Core, Qtasks, current};
 use crate::error::{Error, ErrorKind, Result};
@@ -97,9 +99,17 @@ pub(crate) fn wait_for<T: Send + 'static>(
 ) -> Result<T> {
     let _lent = current::lend();
     let (send, receive) = mpsc::channel();
-    runtime.spawn(async move {
+    // What a body does so is its own doing wherever it is polled: the tasks that it adds are its children.
+    let scope = current::here();
+    let future = async move {
+        let mut future = pin!(future);
+        let done = poll_fn(|cx| {
+            let _scope = scope.as_ref().map(current::enter);
+            future.as_mut().poll(cx)
+        });
         // Whoever waits can't be gone: it is blocked.
-        let _ = send.send(future.await);
-    });
+        let _ = send.send(done.await);
+    };
+    runtime.spawn(future.in_current_span());
     receive.recv().map_err(|_| Error::new(ErrorKind::Unavailable, "the runtime of the app ended"))
 }

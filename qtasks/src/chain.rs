@@ -18,7 +18,8 @@ use crate::erased;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::Piped;
 use crate::json::Json;
-use crate::task::{Codec, Generates, TaskFn, TaskSpec, Value};
+use crate::store::NewTask;
+use crate::task::{Codec, Generates, TaskFn, TaskId, TaskSpec, Value};
 
 /// Begins a chain: see [`Chain`].
 pub fn chain<F: TaskFn>(first: AddTask<F>) -> Chain<F> {
@@ -133,7 +134,7 @@ async fn link(core: &Core, step: Step) -> Result<Link> {
     let Step { task, with } = step;
     let Some(with) = with else {
         let generating = task.is_generating();
-        return Ok(Link { task: task.into_new(core, None).await?, takes: None, generating });
+        return Ok(Link { task: without_id(task.into_new(core, None).await?), takes: None, generating });
     };
     let Template { mut task, names, generating, .. } = task.template(core, None).await?;
     let mut args = Json::null();
@@ -143,7 +144,12 @@ async fn link(core: &Core, step: Step) -> Result<Link> {
     }
     task.args = args;
     let takes = takes(&task.name, names.unwrap_or_default(), &with)?;
-    Ok(Link { task, takes: Some(takes), generating })
+    Ok(Link { task: without_id(task), takes: Some(takes), generating })
+}
+
+/// Its id is that of a part of the whole. The arguments of the whole are the same each time: so it can be added by key.
+fn without_id(task: NewTask) -> NewTask {
+    NewTask { id: TaskId::none(), ..task }
 }
 
 /// The first argument that is not given otherwise.
@@ -197,10 +203,10 @@ impl<F: Generates> AddTask<F> {
         let (source, task) = (self.into_plain(), AddTask::<G>::empty(None).into_plain());
         AddTask::late(Box::new(move |core| {
             Box::pin(async move {
-                let source = source.into_new(core, None).await?;
+                let source = without_id(source.into_new(core, None).await?);
                 let Template { task, names, generating, .. } = task.template(core, None).await?;
                 let takes = takes::<()>(&task.name, names.unwrap_or_default(), &[])?;
-                arguments(&Piping { source, task, takes, generating })
+                arguments(&Piping { source, task: without_id(task), takes, generating })
             })
         }))
     }

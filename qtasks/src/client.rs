@@ -4,14 +4,14 @@
 //! # use qtasks::prelude::*;
 //! # use std::time::Duration;
 //! # #[task]
-//! # async fn test_yield(n: i64) -> i64 {
+//! # async fn count_there(n: i64) -> i64 {
 //! #     for i in 0..n {
 //! #         yield_!(i);
 //! #     }
 //! # }
 //! # async fn run() -> qtasks::Result<()> {
 //! let client = qtasks::client::get_client("http://127.0.0.1:7717")?;
-//! let task = test_yield::add_task(5).on(&client).timeout(Duration::from_secs(10)).await?;
+//! let task = count_there::add_task(5).on(&client).timeout(Duration::from_secs(10)).await?;
 //! assert_eq!(task.returning, [0, 1, 2, 3, 4]);
 //! # Ok(())
 //! # }

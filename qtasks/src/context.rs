@@ -21,6 +21,7 @@ use crate::event::check_event_name;
 use crate::json::Json;
 use crate::stream_task::Slot;
 use crate::task::{FailureKind, TaskFailure, TaskId};
+use crate::trace::TraceContext;
 
 /// The most bytes that a checkpoint may take.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
@@ -61,6 +62,7 @@ struct Inner {
     run: Option<Arc<dyn Attempt>>,
     /// Of a `StreamTask`, through which it yields.
     slot: Option<Arc<Slot>>,
+    trace: Option<TraceContext>,
 }
 
 /// What the attempts before this one left.
@@ -79,13 +81,14 @@ impl Context {
         states: Arc<States>,
         resume: ResumePoint,
         run: Arc<dyn Attempt>,
+        trace: Option<TraceContext>,
     ) -> Self {
-        Context(Arc::new(Inner { id, name, attempt, states, resume, run: Some(run), slot: None }))
+        Context(Arc::new(Inner { id, name, attempt, states, resume, run: Some(run), slot: None, trace }))
     }
 
     /// The same for a body that yields through it.
     pub(crate) fn with_slot(&self, slot: Arc<Slot>) -> Self {
-        let Inner { id, name, attempt, states, resume, run, .. } = &*self.0;
+        let Inner { id, name, attempt, states, resume, run, trace, .. } = &*self.0;
         Context(Arc::new(Inner {
             id: *id,
             name: name.clone(),
@@ -94,6 +97,7 @@ impl Context {
             resume: resume.clone(),
             run: run.clone(),
             slot: Some(slot),
+            trace: trace.clone(),
         }))
     }
 
@@ -127,6 +131,7 @@ impl Context {
             resume: ResumePoint::default(),
             run: None,
             slot: None,
+            trace: None,
         }))
     }
 
@@ -153,6 +158,17 @@ impl Context {
     /// Which attempt this is, counted from 1.
     pub fn attempt(&self) -> u32 {
         self.0.attempt
+    }
+
+    /// The trace that the task was added in, if any: the same in each attempt. Tasks that the body adds are of it, too,
+    /// unless they are given another.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.0.trace.as_ref()
+    }
+
+    /// The `traceparent` header for calls that the body makes.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.trace().map(TraceContext::traceparent)
     }
 
     /// Adds an event of one's own to the log, between the yields before and after it. It is stored with them, and

@@ -278,6 +278,18 @@ impl<F: TaskFn> TaskHandle<F> {
         Ok(text)
     }
 
+    /// The values that hold, as they are stored.
+    #[cfg(feature = "http")]
+    pub(crate) async fn yields_as_stored(&self) -> Result<Yields> {
+        self.place.clone().app("what is stored")?.hub.yields(self.id).await
+    }
+
+    /// Whether the task function of a name yields; one that nobody knows may.
+    #[cfg(feature = "http")]
+    pub(crate) async fn is_generating(&self, name: &str) -> Result<bool> {
+        is_generating(&*self.place.clone().app("what is registered")?, name).await
+    }
+
     /// The text that the task yields, as it grows: each value is read once.
     pub fn output_stream(&self) -> Output<F>
     where
@@ -309,7 +321,7 @@ impl<F: TaskFn> TaskHandle<F> {
 }
 
 /// Whether the task function of a name yields; one that nobody knows may.
-pub(crate) async fn is_generating(core: &Core, name: &str) -> Result<bool> {
+async fn is_generating(core: &Core, name: &str) -> Result<bool> {
     if let Some(spec) = core.registry.get(name) {
         return Ok(spec.generating);
     }

@@ -13,6 +13,8 @@
 //! | `POST /v1/tasks/{id}/retry` | add | 202: a new task that does the ended one again |
 //! | `POST /v1/tasks/{id}/ticket` | read | `{"expires":"10min"}`, at most a day: a ticket with which a browser may watch this one task |
 //! | `GET /v1/registry` | read | the task functions |
+//! | `POST /v1/registry/{task}` | add | its arguments alone, and the rest as of `POST /v1/tasks` |
+//! | `GET /openapi.json` | read | all of this as OpenAPI 3.1, with an operation for each task function; with the feature `schema` it has their types |
 //! | `GET /health` | none | 200 `OK` |
 //! | `GET /ready` | none | 200 while the store answers, else 503 |
 //!
@@ -30,6 +32,9 @@
 //!
 //! `from=N` begins with that `seq`. What is shown is what holds: values that a later attempt took back are left out, and
 //! a `rewind` (keep the first `to` values) comes only to a client that has such. `view=all` shows the log as it is.
+//!
+//! For clients that were written for others there are `GET /stream/{task}/{id}` and `GET /stream/{crate}/{task}/{id}` as Django
+//! Streaming Coordinator has them, and `GET /task?task_id=…&type=json` as Django Simple Queue has it.
 //!
 //! # Errors
 //!
@@ -67,8 +72,10 @@ mod auth;
 mod events;
 mod frames;
 mod input;
+mod openapi;
 mod problem;
 mod read;
+mod seeds;
 mod serve;
 mod tasks;
 
@@ -135,8 +142,11 @@ impl Service {
             .route("/v1/tasks/{id}/retry", post(tasks::retry))
             .route("/v1/tasks/{id}/ticket", post(tasks::ticket))
             .route("/v1/registry", get(tasks::registry))
+            .route("/v1/registry/{task}", post(tasks::add_by_route))
+            .route("/openapi.json", get(openapi::openapi))
             .route("/health", get(async || "OK"))
             .route("/ready", get(tasks::ready))
+            .merge(seeds::routes())
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such route"))
             .method_not_allowed_fallback(async |method: http::Method| {
                 let detail = format!("this route takes no {method}: `Allow` says what it takes");

@@ -176,7 +176,7 @@ pub(crate) async fn run(
     let Start { states, attempt, resume, scope } = at;
     recorder.state().before = resume.count;
     let run = Arc::clone(recorder) as Arc<dyn Attempt>;
-    let ctx = Context::new(TaskId::new(), spec.name.to_owned(), attempt, states, resume, run);
+    let ctx = Context::new(TaskId::new(), spec.name.to_owned(), attempt, states, resume, run, None);
     let ended = match (&spec.made.start, spec.start) {
         (Some(start), _) => on_the_runtime(recorder, scope, || start(&ctx, args.as_bytes())).await,
         (None, Body::Async(start)) => on_the_runtime(recorder, scope, || start(&ctx, args.as_bytes())).await,

@@ -355,6 +355,10 @@ as_add_task! {
     group(name: impl AsRef<str>);
     /// Cancels the whole unless it has begun within so long, as [`AddTask::expires`].
     expires(after: Duration);
+    /// The trace of the whole and of the items, as [`AddTask::traceparent`].
+    traceparent(traceparent: impl Into<String>);
+    /// What goes with that, as [`AddTask::tracestate`].
+    tracestate(tracestate: impl Into<String>);
     /// Stores all without running any, as [`AddTask::held`].
     held();
     /// Stores the items even if no task function of their name is known, as [`AddTask::unchecked`].

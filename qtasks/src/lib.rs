@@ -8,6 +8,7 @@ pub mod task;
 pub mod event;
 mod rate;
 pub mod retry;
+mod trace;
 
 pub mod generator;
 
@@ -15,6 +16,8 @@ mod args;
 pub mod context;
 mod erased;
 mod registry;
+mod schema;
+mod spans;
 
 mod clock;
 pub mod store;
@@ -22,6 +25,8 @@ pub mod store;
 mod builtin;
 mod executor;
 mod isolation;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod middleware;
 pub mod schedule;
 pub mod signals;
@@ -53,7 +58,7 @@ mod tracing_log;
 pub mod __private;
 
 pub use add_task::AddTask;
-pub use app::{Builder, Qtasks, init};
+pub use app::{Builder, InspectedQueue, InspectedTask, InspectedWorker, Inspection, Qtasks, Throughput, init};
 pub use chain::{Chain, Chained, chain};
 pub use clock::Clock;
 pub use context::{Context, FromContext, Resume, State};
@@ -73,12 +78,15 @@ pub use place::On;
 pub use rate::Rate;
 pub use retry::{Retry, RetryPolicy};
 pub use schedule::{CatchUp, Schedule, ScheduleHandle};
+#[cfg(feature = "schema")]
+pub use schema::Schemas;
 pub use store::Store;
 pub use stream_task::StreamTask;
 pub use task::{
     AnyTask, ArgSpec, FailureKind, Generates, Isolation, Keep, Never, OnRetry, ScheduleSpec, Status, Task, TaskFailure,
     TaskFn, TaskId, TaskKind, TaskRecord, TaskSpec,
 };
+pub use trace::{Propagator, TraceContext};
 #[cfg(feature = "tracing-log")]
 pub use tracing_log::TaskLog;
 pub use watch::{Events, Values};

@@ -17,6 +17,7 @@ pub use crate::middleware::MiddlewareSpec;
 pub use crate::rate::Rate;
 pub use crate::registry::Registration;
 pub use crate::retry::{RetryPolicy, Wish};
+pub use crate::schema::{SchemaFallback, SchemaOf, SchemaProbe, Types};
 pub use crate::signals::{Declared, Registered, hear, hear_value};
 pub use crate::stream_task::{StreamTask, fields, stream_task};
 pub use crate::task::{

@@ -26,7 +26,7 @@ use crate::app::{Core, Qtasks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Due, NewTask};
 use crate::task::time::{from_ms, to_ms};
-use crate::task::{NAME_BYTES_MAX, TaskFn, check_name};
+use crate::task::{NAME_BYTES_MAX, TaskFn, TaskId, check_name};
 
 mod declared;
 mod state;
@@ -179,12 +179,13 @@ fn template(task: NewTask) -> Result<NewTask> {
         ("`.held`", task.held),
         ("`.idempotency_key`", task.idempotency_key.is_some()),
         ("`.unique`", task.unique.is_some()),
+        ("`.traceparent`", task.trace.is_some()),
     ];
     if let Some((what, _)) = given.into_iter().find(|(_, given)| *given) {
         let way_out = "leave it out; there are `.starting` and `.overlap(false)`";
         return Err(Error::invalid(format!("its task sets {what}, which the schedule does itself: {way_out}")));
     }
-    Ok(NewTask { id: state::no_id(), parent: None, ..task })
+    Ok(NewTask { id: TaskId::none(), parent: None, trace: None, ..task })
 }
 
 fn check_schedule_name(name: &str) -> Result<()> {

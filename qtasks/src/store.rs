@@ -20,6 +20,7 @@ use crate::json::Json;
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::task::{Rewind, Status, TaskId, TaskRecord};
+use crate::trace::TraceContext;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -212,6 +213,9 @@ pub struct NewTask {
     /// How long after its end it keeps its log, instead of what is kept of others.
     #[serde(default)]
     pub retention: Option<Duration>,
+    /// The trace that it belongs to: its record has it as it is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 /// When a task is due.

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
 use crate::json::Json;
+use crate::trace::TraceContext;
 
 mod failure;
 pub(crate) mod function;
@@ -41,7 +42,12 @@ impl TaskId {
         TaskId(Uuid::now_v7())
     }
 
-    #[cfg(feature = "sqlite")]
+    /// The id of what will be made a task again and again, and is none itself: the same each time.
+    pub(crate) fn none() -> Self {
+        TaskId(Uuid::nil())
+    }
+
+    #[cfg(any(feature = "http", feature = "sqlite"))]
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
@@ -250,6 +256,9 @@ pub struct TaskRecord {
     pub parent: Option<TaskId>,
     /// One more than the greatest index that any attempt yielded.
     pub yields_high: u64,
+    /// The trace that it was added in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 impl TaskRecord {

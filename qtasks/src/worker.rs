@@ -21,7 +21,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
+use crate::app::inspect::BUILT_IN_LANE;
+use crate::app::meters::Meters;
 use crate::app::{Config, Core, current};
 use crate::builtin;
 use crate::context::States;
@@ -31,8 +34,10 @@ use crate::middleware::Middleware;
 use crate::registry::Registry;
 use crate::schedule;
 use crate::signals::{Ending, Receivers, SignalTask, Told};
+use crate::spans;
 use crate::store::{Claim, ClaimedTask, Extended, Interest, Lease, Limit, Offer, Store};
 use crate::task::{BUILT_IN, Status, TaskId, TaskRecord, TaskSpec};
+use crate::trace::Propagator;
 use appender::{Appender, Job};
 use lane::Lane;
 use run::After;
@@ -48,6 +53,8 @@ pub(crate) struct Worker {
     store: Arc<dyn Store>,
     registry: Arc<Registry>,
     states: Arc<States>,
+    meters: Arc<Meters>,
+    propagator: Option<Arc<dyn Propagator>>,
     config: Arc<Config>,
     interest: Arc<Interest>,
     /// By the names of task functions; only of those around which there is something.
@@ -127,13 +134,15 @@ impl Worker {
         let running = Arc::<Running>::default();
         let (appender, jobs) = Appender::new(Arc::clone(&store), Arc::downgrade(&running));
         let bodies = Arc::new(Lane::new(config.worker.clone(), config.concurrency, false));
-        let built_ins = Arc::new(Lane::new(format!("{}/built-in", config.worker), BUILT_INS, true));
+        let built_ins = Arc::new(Lane::new(format!("{}{BUILT_IN_LANE}", config.worker), BUILT_INS, true));
         let around = registry.iter().filter_map(|(name, spec)| Some((name.to_owned(), around.of(spec)?))).collect();
         let worker = Worker {
             name: config.worker.as_str().into(),
             store,
             registry,
             states: Arc::clone(&core.states),
+            meters: Arc::clone(&core.meters),
+            propagator: core.propagator.clone(),
             config,
             interest: core.hub.interest(),
             around,
@@ -167,6 +176,11 @@ impl Worker {
     /// Sync bodies whose attempts are over and that run on.
     pub(crate) fn abandoned(&self) -> usize {
         self.abandoned.load(Ordering::SeqCst)
+    }
+
+    /// The queues that it serves.
+    pub(crate) fn queues(&self) -> BTreeSet<String> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner).queues.clone()
     }
 
     /// Serves a queue from now on.
@@ -221,6 +235,8 @@ impl Worker {
 
     /// Begins to work. The loops count as attempts, so that `shutdown` waits for them as well.
     pub(crate) fn start(self: &Arc<Self>) {
+        #[cfg(feature = "metrics")]
+        crate::metrics::slots_open(self.bodies.slots);
         for lane in [&self.bodies, &self.built_ins] {
             self.attempts.spawn(Arc::clone(self).run(Arc::clone(lane)));
         }
@@ -243,6 +259,7 @@ impl Worker {
                     return self.give_back(&claimed.tasks).await;
                 }
                 if !claimed.tasks.is_empty() {
+                    self.meters.claimed.count(claimed.tasks.len());
                     if !lane.built_in {
                         self.interest.work();
                     }
@@ -289,7 +306,7 @@ impl Worker {
         let mut wait = Duration::from_millis(10);
         loop {
             let sent = Instant::now();
-            match self.store.claim(claim.clone()).await {
+            match self.store.claim(claim.clone()).instrument(spans::claim(&claim)).await {
                 Ok(claimed) => return Some((claimed, sent)),
                 Err(error) => tracing::warn!(%error, "no tasks could be claimed; trying again in {wait:?}"),
             }
@@ -331,7 +348,8 @@ impl Worker {
             self.firing.notify_one();
         }
         let awaited = !sink.lane.built_in && self.is_awaited(&task.record);
-        let within = self.scope.within(&sink);
+        let within = self.scope.within(&sink, task.record.trace.clone());
+        let span = self.span(&task.record);
         let signals = self.signals.get(&task.record.name);
         let signals = signals
             .map(|s| Arc::new(Told { receivers: Arc::clone(s), task: SignalTask::new(&task.record, spec, &within) }));
@@ -346,6 +364,7 @@ impl Worker {
             worker: Arc::clone(&self.name),
             value_bytes_max: limits.value_bytes,
             runtime: self.runtime.clone(),
+            span: span.clone(),
             abandoned: Arc::clone(&self.abandoned),
             task,
         });
@@ -353,7 +372,7 @@ impl Worker {
         let worker = Arc::clone(self);
         self.attempts.spawn(async move {
             let crashed = worker.crashed.clone();
-            let after = crashed.run_until_cancelled(run::attempt(job)).await;
+            let after = crashed.run_until_cancelled(run::attempt(job).instrument(span)).await;
             begun.sink.leave_slot();
             if let Some(after) = after {
                 worker.ended(after, begun).await;
@@ -361,11 +380,21 @@ impl Worker {
         });
     }
 
+    /// The span of an attempt.
+    fn span(&self, record: &TaskRecord) -> tracing::Span {
+        let span = spans::attempt(record, &self.name);
+        if let (Some(propagator), Some(trace)) = (&self.propagator, &record.trace) {
+            propagator.adopt(&span, trace);
+        }
+        span
+    }
+
     /// An attempt is over: has its end written, and does what follows.
     async fn ended(&self, after: After, begun: Begun) {
         let Begun { sink, signals, scheduled, awaited } = begun;
         match after {
             After::Ends(ending) => {
+                self.meters.ended.count(usize::from(!matches!(ending, Ending::Retried(..))));
                 // Bodies that are ready to go on may end as well: they go with the same write, and then one claim
                 // fills all their slots.
                 tokio::task::yield_now().await;
@@ -498,6 +527,8 @@ impl Worker {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
+        #[cfg(feature = "metrics")]
+        crate::metrics::slots_close(self.bodies.slots);
         self.closing.cancel();
         self.appender.kill();
         self.crashed.cancel();

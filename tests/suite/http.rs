@@ -18,6 +18,8 @@ use crate::soon;
 mod access;
 mod client;
 mod events;
+mod openapi;
+mod seeds;
 mod tasks;
 mod wire;
 

@@ -86,6 +86,9 @@ async fn an_isolated_body_has_a_process_of_its_own() {
     let again = tasks::there::add_task().on(&app).timeout(soon()).await.unwrap().returning;
     assert!(here != there && there != again && again != here);
     is_gone(there).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let seen = tasks::trace::add_task().on(&app).traceparent(trace).timeout(soon()).await.unwrap().returning;
+    assert_eq!(seen.as_deref(), Some(trace));
     let sum = tasks::adds::add_task((0..100_000).collect()).on(&app).timeout(soon()).await.unwrap().returning;
     assert_eq!(sum, 4_999_950_000);
     let many = (0..20).map(|_| tasks::there::add_task().on(&app).timeout(soon()).into_future());

@@ -467,6 +467,20 @@ async fn a_key_makes_it_one_whole() {
 }
 
 #[tokio::test]
+async fn a_key_makes_it_one_chain_and_one_pipe() {
+    let app = app_of([even::spec(), double::spec(), count_to::spec()]).await;
+    let both = chain(even::add_task(2)).then::<double>().then_task(double::add_task(4));
+    let both = both.add_task().on(&app).idempotency_key("chain").await.unwrap();
+    let again = chain(even::add_task(2)).then::<double>().then_task(double::add_task(4));
+    assert_eq!(again.add_task().on(&app).idempotency_key("chain").await.unwrap().id(), both.id());
+    assert_eq!(both.wait_timeout(soon()).await.unwrap().final_value, 8);
+    let piped = async || count_to::add_task(3).pipe::<double>().on(&app).idempotency_key("pipe").await.unwrap();
+    assert_eq!(piped().await.id(), piped().await.id());
+    assert_eq!(piped().await.wait_timeout(soon()).await.unwrap().returning.len(), 3);
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_whole_tells_when_it_is_done() {
     let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
     let (on_end, on_value) = (Arc::clone(&heard), Arc::clone(&heard));

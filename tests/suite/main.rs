@@ -6,6 +6,7 @@ mod crash;
 mod executors;
 mod forms;
 mod http;
+mod introspection;
 mod isolation;
 mod iters;
 mod keeper;

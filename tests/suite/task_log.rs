@@ -7,13 +7,14 @@ use qtasks::{EventKind, TaskLog};
 use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use crate::introspection::spans::Spans;
 use crate::{kinds, soon};
 
 /// Sets the subscriber of the whole suite, of which only bodies that say something notice anything.
-fn listen() {
+pub(crate) fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let subscriber = tracing_subscriber::registry().with(TaskLog::new());
+        let subscriber = tracing_subscriber::registry().with(TaskLog::new()).with(Spans);
         tracing::subscriber::set_global_default(subscriber).expect("nobody else sets one");
     });
 }

@@ -59,7 +59,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
         (false, false) => (quote!(Async), quote!(Async)),
     };
     let wishes = wishes(model);
-    let (fields, limits, around) = (fields(model), limits(model), around(model));
+    let (fields, limits, around, types) = (fields(model), limits(model), around(model), types(model));
     quote! {
         const __QTASKS_ARGS: &[#p::ArgSpec] = &[#(#args),*];
         #wishes
@@ -71,6 +71,7 @@ pub(super) fn spec(model: &Model) -> TokenStream {
                 #p::Start::#start_kind(__qtasks_start),
             );
             spec.args = __QTASKS_ARGS;
+            #types
             #fields
             #limits
             #around
@@ -96,6 +97,29 @@ fn arg_specs(model: &Model) -> impl Iterator<Item = TokenStream> {
         }
         From::Context | From::ContextRef => None,
     })
+}
+
+/// Asks the compiler for the schema of a type.
+pub(crate) fn schema(ty: &impl quote::ToTokens, p: &TokenStream) -> TokenStream {
+    let ty = ty.to_token_stream();
+    quote_spanned!(ty.span()=> {
+        #[allow(unused_imports)]
+        use #p::SchemaFallback as _;
+        #p::SchemaProbe::<#ty>::SCHEMA
+    })
+}
+
+/// The types of what it takes and gives.
+fn types(model: &Model) -> TokenStream {
+    let p = &model.p;
+    let args = model.params.iter().filter(|param| matches!(param.from, From::Caller { .. }));
+    let args = args.map(|param| schema(&param.ty, p));
+    let item = option(model.value().map(|(ty, _)| schema(&ty, p)));
+    let output = schema(&model.end.ok, p);
+    quote!(spec.types = {
+        const TYPES: &[#p::SchemaOf] = &[#(#args),*];
+        #p::Types::new(TYPES, #item, #output)
+    };)
 }
 
 fn option(value: Option<TokenStream>) -> TokenStream {

@@ -16,6 +16,7 @@ use crate::signals::{
 };
 use crate::store::Store;
 use crate::task::{TaskFn, TaskSpec, check_name};
+use crate::trace::Propagator;
 use crate::worker::Around;
 
 /// Sets up an app with a worker. Every setting has a default.
@@ -30,6 +31,7 @@ pub struct Builder {
     pub(super) install: bool,
     pub(super) receivers: Receivers,
     pub(super) around: Around,
+    pub(super) propagator: Option<Arc<dyn Propagator>>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -125,6 +127,14 @@ impl Builder {
     /// [`Tower`](crate::Tower) for a layer of tower. What qtasks itself runs has none.
     pub fn layer(mut self, middleware: impl Middleware) -> Self {
         self.around.layers.push(Arc::new(middleware));
+        self
+    }
+
+    /// What knows the trace that the program is in: of tasks added without one, and of the spans of attempts. Defaults
+    /// to none: tasks have the trace that they are [given](crate::AddTask::traceparent), or that of the task whose body
+    /// adds them.
+    pub fn trace(mut self, propagator: impl Propagator) -> Self {
+        self.propagator = Some(Arc::new(propagator));
         self
     }
 

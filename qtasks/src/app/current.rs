@@ -7,6 +7,7 @@ use super::{Core, Qtasks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::isolation;
 use crate::task::TaskId;
+use crate::trace::TraceContext;
 use crate::worker::Sink;
 
 /// An app, and the task whose body is being polled.
@@ -16,11 +17,12 @@ pub(crate) struct Scope {
     task: Option<TaskId>,
     /// The very attempt: after it there may be others at the same task, also while its body is not over.
     attempt: Weak<Sink>,
+    trace: Option<TraceContext>,
 }
 
 impl Scope {
     pub(crate) fn new(core: &Arc<Core>) -> Self {
-        Scope { core: Arc::downgrade(core), task: None, attempt: Weak::new() }
+        Scope { core: Arc::downgrade(core), task: None, attempt: Weak::new(), trace: None }
     }
 
     /// What the app is made of, while that is there.
@@ -33,8 +35,8 @@ impl Scope {
         Qtasks::of(self.core.upgrade()?)
     }
 
-    pub(crate) fn within(&self, attempt: &Arc<Sink>) -> Self {
-        Scope { core: self.core.clone(), task: Some(attempt.id()), attempt: Arc::downgrade(attempt) }
+    pub(crate) fn within(&self, attempt: &Arc<Sink>, trace: Option<TraceContext>) -> Self {
+        Scope { core: self.core.clone(), task: Some(attempt.id()), attempt: Arc::downgrade(attempt), trace }
     }
 }
 
@@ -91,6 +93,11 @@ pub(crate) fn core() -> Result<(Arc<Core>, Option<TaskId>)> {
     })
 }
 
+/// What this thread polls, if that is a body: for what is polled elsewhere on its behalf.
+pub(crate) fn here() -> Option<Scope> {
+    POLLED.with(|p| p.borrow().clone())
+}
+
 /// Until it is dropped, this thread polls no body: what it does is the worker's own affair.
 #[cfg(feature = "tracing-log")]
 pub(crate) fn leave() -> Entered {
@@ -119,6 +126,14 @@ impl Drop for Lent {
     fn drop(&mut self) {
         self.0.iter().for_each(|attempt| attempt.take_back());
     }
+}
+
+/// The trace of the task whose body this thread polls for an app.
+pub(crate) fn trace(core: &Core) -> Option<TraceContext> {
+    POLLED.with(|p| {
+        let polled = p.borrow();
+        polled.as_ref().filter(|s| std::ptr::eq(s.core.as_ptr(), core)).and_then(|s| s.trace.clone())
+    })
 }
 
 /// The task whose body this thread polls for an app.

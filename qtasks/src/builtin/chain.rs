@@ -43,7 +43,7 @@ pub(super) fn run(core: Arc<Core>, ctx: Context, Links { links }: Links) -> Step
             let id = ctx.id().part(u32::try_from(index).unwrap_or(u32::MAX));
             let name = link.task.name.clone();
             let generating = link.generating;
-            add(&core, link, id, value.as_ref(), ctx.id()).await?;
+            add(&core, link, id, value.as_ref(), &ctx).await?;
             let record = loop {
                 match core.hub.ended(id).await {
                     Ok(record) => break record,
@@ -75,13 +75,14 @@ fn of_step(index: u64, name: &str, mut failure: TaskFailure) -> TaskFailure {
 }
 
 /// Adds a task of the chain, unless an earlier attempt has.
-async fn add(core: &Core, link: Link, id: TaskId, value: Option<&Json>, parent: TaskId) -> Result<(), TaskFailure> {
+async fn add(core: &Core, link: Link, id: TaskId, value: Option<&Json>, ctx: &Context) -> Result<(), TaskFailure> {
     let Link { mut task, takes, .. } = link;
     if let (Some(takes), Some(value)) = (takes, value) {
         task.args = with_value(&task.args, &takes, value).map_err(|m| TaskFailure::new(FailureKind::Codec, m))?;
     }
     task.id = id;
-    task.parent = Some(parent);
+    task.parent = Some(ctx.id());
+    task.trace = task.trace.or_else(|| ctx.trace().cloned());
     core.serve_also(&task.queue);
     answered(|| core.store.add(vec![task.clone()])).await.map(drop)
 }

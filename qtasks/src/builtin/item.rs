@@ -165,6 +165,7 @@ impl Item {
             expires_at: None,
             parent: Some(whole),
             yields_high: self.yields,
+            trace: None,
         }
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn run(core: Arc<Core>, ctx: Context, plan: Piping) -> Steps {
     Box::pin(try_stream! {
         let gathered = Resume::<serde::de::IgnoredAny>::from_context(&ctx)?.count();
         let source = ctx.id().part(u32::MAX);
-        let first = NewTask { id: source, parent: Some(ctx.id()), ..plan.source.clone() };
+        let mut first = NewTask { id: source, parent: Some(ctx.id()), ..plan.source.clone() };
+        first.trace = first.trace.or_else(|| ctx.trace().cloned());
         core.serve_also(&first.queue);
         core.serve_also(&plan.task.queue);
         answered(|| core.store.add(vec![first.clone()])).await?;
@@ -114,7 +115,8 @@ impl Piped {
         let value = Json::of(&value).map_err(|e| codec(e.to_string()))?;
         let id = self.ctx.id().part(u32::try_from(index).unwrap_or(u32::MAX - 1));
         let args = with_value(&self.plan.task.args, &self.plan.takes, &value).map_err(codec)?;
-        let task = NewTask { id, args, parent: Some(self.ctx.id()), ..self.plan.task.clone() };
+        let mut task = NewTask { id, args, parent: Some(self.ctx.id()), ..self.plan.task.clone() };
+        task.trace = task.trace.or_else(|| self.ctx.trace().cloned());
         self.ends.add(id);
         self.at_work.insert(id, index);
         let added = answered(|| self.core.store.add(vec![task.clone()])).await?;

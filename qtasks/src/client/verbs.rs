@@ -104,6 +104,9 @@ fn new_task<'a>(task: &'a str, args: &'a Json, options: Options) -> Result<New<'
     if options.id.is_some() {
         return no_word("id", "the server gives ids");
     }
+    if options.has_trace() {
+        return no_word("traceparent", "leave it out");
+    }
     let retry = match options.retry {
         Some(policy) if policy == RetryPolicy::times(policy.retries) => Some(policy.retries),
         Some(_) => return no_word("retry", "give a number, and say the waits in `#[task(backoff = …)]`"),

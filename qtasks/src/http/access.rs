@@ -1,6 +1,7 @@
 //! [`guard`]: what every request has to pass, and [`Access`]: what each may do.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -10,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::auth::{Scope, Tokens};
 use super::problem::Problem;
 use super::{Inner, Shared};
+use crate::task::TaskId;
 
 /// Who may use the server.
 #[derive(Debug, Clone)]
@@ -48,6 +50,19 @@ impl Access {
         }
         let detail = format!("this needs a token with the scope `{needed}`");
         Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
+    }
+
+    /// Whether a request may watch a task: with a token, or with a ticket for this one.
+    pub(super) fn allow_watching(
+        &self,
+        headers: &HeaderMap,
+        ticket: Option<&str>,
+        id: Option<TaskId>,
+    ) -> Result<(), Problem> {
+        match (ticket, id, self) {
+            (Some(ticket), Some(id), Access::Tokens(tokens)) if tokens.admits(ticket, id, SystemTime::now()) => Ok(()),
+            _ => self.allow(headers, Scope::Read),
+        }
     }
 
     pub(super) fn tokens(&self) -> Option<&Tokens> {

@@ -1,7 +1,7 @@
 //! A log as server-sent events, as lines of JSON, or as a page.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_stream::stream;
 use axum::body::Body;
@@ -15,13 +15,12 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::auth::Scope;
 use super::input;
 use super::problem::Problem;
 use super::read::{Opened, Place, Reader, View};
 use super::tasks::{etag, limit_of};
 use super::{Answered, Inner, Shared};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::task::TaskId;
 use crate::watch::Part;
@@ -67,19 +66,10 @@ pub(super) async fn events(
     let (parts, _) = request.into_parts();
     let watch: Watch = input::query(&parts)?;
     let id = input::id(path);
-    let admitted = match (&watch.ticket, &id, inner.access.tokens()) {
-        (Some(ticket), Ok(id), Some(tokens)) => tokens.admits(ticket, *id, SystemTime::now()),
-        _ => false,
-    };
-    if !admitted {
-        inner.access.allow(&parts.headers, Scope::Read)?;
-    }
+    inner.access.allow_watching(&parts.headers, watch.ticket.as_deref(), id.as_ref().ok().copied())?;
     let id = id?;
     let format = format(&parts, &watch)?;
-    let place = match parts.headers.get("last-event-id") {
-        Some(last) => Place::After(last.to_str().ok().and_then(|text| text.parse().ok())),
-        None => Place::From(watch.from.unwrap_or(1)),
-    };
+    let place = place(&parts, watch.from);
     let opened = Reader::open(inner.app.core(), id, &place, watch.view).await?;
     match format {
         Format::Sse if opened.past_end => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -94,6 +84,14 @@ pub(super) async fn events(
 pub(super) async fn stream_of(inner: &Arc<Inner>, id: TaskId) -> Answered {
     let opened = Reader::open(inner.app.core(), id, &Place::From(1), View::Effective).await?;
     Ok(sse(inner, opened))
+}
+
+/// Where a client begins: behind the event that it had last, else where it says, else at the start.
+pub(super) fn place(parts: &Parts, from: Option<u64>) -> Place {
+    match parts.headers.get("last-event-id") {
+        Some(last) => Place::After(last.to_str().ok().and_then(|text| text.parse().ok())),
+        None => Place::From(from.unwrap_or(1)),
+    }
 }
 
 fn format(parts: &Parts, watch: &Watch) -> Result<Format, Problem> {
@@ -119,13 +117,45 @@ fn format(parts: &Parts, watch: &Watch) -> Result<Format, Problem> {
 }
 
 fn sse(inner: &Inner, opened: Opened) -> Response {
+    stream_response(Body::from_stream(frames(opened, inner.closing.clone())))
+}
+
+/// A response whose body is server-sent events.
+pub(super) fn stream_response(body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         // Proxies would wait for more.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(frames(opened, inner.closing.clone()))).into_response()
+    (headers, body).into_response()
+}
+
+/// What comes next in a stream.
+pub(super) enum Next {
+    Part(Part),
+    /// Nothing has come for a while.
+    Word(&'static [u8]),
+    /// The server goes away.
+    Last(&'static [u8]),
+    End,
+    /// The connection is cut, so that the client comes back and is told why.
+    Broken(Error),
+}
+
+pub(super) async fn next(reader: &mut Reader, closing: &CancellationToken) -> Next {
+    let part = tokio::select! {
+        biased;
+        part = reader.next() => part,
+        () = closing.cancelled() => return Next::Last(COME_BACK),
+        () = tokio::time::sleep(BEAT) => return Next::Word(b": still here\n\n"),
+    };
+    match part {
+        Ok(Some(part)) => Next::Part(part),
+        Ok(None) => Next::End,
+        Err(_) if closing.is_cancelled() => Next::Last(COME_BACK),
+        Err(error) => Next::Broken(error),
+    }
 }
 
 fn frames(opened: Opened, closing: CancellationToken) -> impl Stream<Item = Result<Bytes>> {
@@ -137,30 +167,17 @@ fn frames(opened: Opened, closing: CancellationToken) -> impl Stream<Item = Resu
             yield Ok(Bytes::from(format!("event: reset\ndata: {data}\n\n")));
         }
         loop {
-            let next = tokio::select! {
-                biased;
-                next = reader.next() => next,
-                () = closing.cancelled() => {
-                    yield Ok(Bytes::from_static(COME_BACK));
-                    return;
-                }
-                () = tokio::time::sleep(BEAT) => {
-                    yield Ok(Bytes::from_static(b": still here\n\n"));
-                    continue;
-                }
-            };
-            match next {
-                Ok(Some(part)) => for chunk in chunks(&part, &mut reader) {
+            match next(&mut reader, &closing).await {
+                Next::Part(part) => for chunk in chunks(&part, &mut reader) {
                     yield Ok(chunk);
                 },
-                Ok(None) => return,
-                // It comes back at once, to whoever is there then.
-                Err(_) if closing.is_cancelled() => {
-                    yield Ok(Bytes::from_static(COME_BACK));
+                Next::Word(word) => yield Ok(Bytes::from_static(word)),
+                Next::Last(word) => {
+                    yield Ok(Bytes::from_static(word));
                     return;
                 }
-                // The connection is cut, so that the client comes back and is told why.
-                Err(error) => {
+                Next::End => return,
+                Next::Broken(error) => {
                     yield Err(error);
                     return;
                 }

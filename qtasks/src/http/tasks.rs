@@ -1,5 +1,6 @@
 //! Tasks: added, listed, shown, cancelled, done again.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::extract::rejection::PathRejection;
@@ -14,13 +15,13 @@ use super::input::{self, Instant, Span};
 use super::problem::Problem;
 use super::{Answered, Inner, Shared, events};
 use crate::error::ErrorKind;
-use crate::handle::{TaskHandle, is_generating};
+use crate::handle::TaskHandle;
 use crate::json::Json;
 use crate::store::List;
 use crate::task::{AnyTask, ArgSpec, Status, TaskId, TaskRecord, TaskSpec};
 
 /// What `POST /v1/tasks` takes.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct New {
     task: String,
@@ -57,28 +58,46 @@ struct Shown {
 pub(super) async fn add(State(inner): Shared, request: Request) -> Answered {
     inner.access.allow(request.headers(), Scope::Add)?;
     let (parts, body) = request.into_parts();
+    let new: New = input::body(Request::from_parts(parts.clone(), body), inner.body_time).await?;
+    add_new(&inner, &parts, new, true).await
+}
+
+/// The body is the arguments.
+pub(super) async fn add_by_route(
+    State(inner): Shared,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Answered {
+    inner.access.allow(request.headers(), Scope::Add)?;
+    let (parts, body) = request.into_parts();
+    let args: Json = input::body(Request::from_parts(parts.clone(), body), inner.body_time).await?;
+    let task = path.map(|Path(task)| task).unwrap_or_default();
+    add_new(&inner, &parts, New { task, args: Some(args), ..New::default() }, false).await
+}
+
+/// Adds a task; `in_body` is whether its name stood there, and its arguments beside it.
+async fn add_new(inner: &Arc<Inner>, parts: &Parts, new: New, in_body: bool) -> Answered {
     let streams = input::accepts(&parts.headers, "text/event-stream");
     if streams {
         inner.access.allow(&parts.headers, Scope::Read)?;
     }
     let key = idempotency_key(&parts.headers)?;
-    let new: New = input::body(Request::from_parts(parts.clone(), body), inner.body_time).await?;
     let named = new.task.clone();
-    let handle = match task_of(&inner, new, key).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+    let handle = match task_of(inner, new, key).await {
+        Err(error) if error.kind() == ErrorKind::NotFound && in_body => {
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_task", error.to_string()).at("/task"));
         }
-        Err(error) if error.to_string().starts_with(&format!("`{named}`: ")) => {
+        Err(error) if error.to_string().starts_with(&format!("`{named}`: ")) && in_body => {
             return Err(Problem::from(error).at("/args"));
         }
         handle => handle?,
     };
     if streams {
-        let mut response = events::stream_of(&inner, handle.id()).await?;
-        response.headers_mut().insert(header::LOCATION, location(&parts, handle.id()));
+        let mut response = events::stream_of(inner, handle.id()).await?;
+        response.headers_mut().insert(header::LOCATION, location(parts, handle.id()));
         return Ok(response);
     }
-    added(&inner, &parts, &handle).await
+    added(inner, parts, &handle).await
 }
 
 async fn task_of(inner: &Inner, new: New, key: Option<String>) -> crate::Result<TaskHandle<AnyTask>> {
@@ -124,7 +143,7 @@ async fn added(inner: &Inner, parts: &Parts, handle: &TaskHandle<AnyTask>) -> An
         }
     }
     let record = handle.record().await?;
-    let returning = if status == StatusCode::OK { Some(returning(inner, &record).await?) } else { None };
+    let returning = if status == StatusCode::OK { Some(returning(handle, &record).await?) } else { None };
     let mut response = json(status, &Shown { record, returning, output: None });
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, location(parts, handle.id()));
@@ -137,7 +156,7 @@ async fn added(inner: &Inner, parts: &Parts, handle: &TaskHandle<AnyTask>) -> An
 /// Where a task is found, wherever the service is nested.
 fn location(parts: &Parts, id: TaskId) -> HeaderValue {
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
-    let root = uri.path().find("/v1/tasks").map_or("", |at| &uri.path()[..at]);
+    let root = uri.path().find("/v1/").map_or("", |at| &uri.path()[..at]);
     HeaderValue::from_str(&format!("{root}/v1/tasks/{id}")).expect("a path that was sent")
 }
 
@@ -149,16 +168,16 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let body = serde_json::to_vec(value).expect("what is stored is JSON");
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-async fn returning(inner: &Inner, record: &TaskRecord) -> crate::Result<Json> {
-    if record.yields == 0 && !is_generating(inner.app.core(), &record.name).await? {
+async fn returning(handle: &TaskHandle<AnyTask>, record: &TaskRecord) -> crate::Result<Json> {
+    if record.yields == 0 && !handle.is_generating(&record.name).await? {
         return Ok(record.final_value.clone().unwrap_or_else(Json::null));
     }
-    Ok(inner.app.core().hub.yields(record.id).await?.list())
+    Ok(handle.yields_as_stored().await?.list())
 }
 
 #[derive(Deserialize)]
@@ -219,7 +238,7 @@ pub(super) async fn show(
     let mut shown = Shown { record, returning: None, output: None };
     for word in include.include.iter().flat_map(|words| words.split(',')) {
         match word {
-            "returning" => shown.returning = Some(returning(&inner, &shown.record).await?),
+            "returning" => shown.returning = Some(returning(&handle, &shown.record).await?),
             "output" => shown.output = Some(handle.output().await?),
             _ => return Err(Problem::invalid(format!("`include={word}`: there are `returning` and `output`"))),
         }

@@ -78,8 +78,9 @@ fn serve(socket: UnixStream) -> io::Result<()> {
     let (orders, next) = mpsc::channel();
     let hearing = Arc::clone(&worker);
     std::thread::Builder::new().name("qtasks-worker".to_owned()).spawn(move || hearing.hear(&ears, &orders))?;
-    let Start { function, name, id, attempt, resume } = *start;
-    let ctx = Context::new(id, name, attempt, Arc::default(), resume, Arc::clone(&worker) as Arc<dyn Attempt>);
+    let Start { function, name, id, attempt, resume, trace } = *start;
+    let attempting = Arc::clone(&worker) as Arc<dyn Attempt>;
+    let ctx = Context::new(id, name, attempt, Arc::default(), resume, attempting, trace);
     let failure = match find(&function) {
         Some(spec) => {
             let start = spec.start;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::ResumePoint;
 use crate::retry::Wish;
 use crate::task::{TaskFailure, TaskId};
+use crate::trace::TraceContext;
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,6 +36,7 @@ pub(super) struct Start {
     pub(super) id: TaskId,
     pub(super) attempt: u32,
     pub(super) resume: ResumePoint,
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// Where a task function stands in the code.

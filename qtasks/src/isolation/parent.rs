@@ -47,7 +47,8 @@ pub(crate) fn start(spec: &TaskSpec, ctx: &Context, args: &[u8]) -> Result<BoxRu
     let failed = |e: io::Error| gone(format!("it could not be started: {e}"));
     let function = Function { module: spec.module.to_owned(), function: spec.function.to_owned(), line: spec.line };
     let resume = ctx.resume().clone();
-    let start = Start { function, name: ctx.name().to_owned(), id: ctx.id(), attempt: ctx.attempt(), resume };
+    let (name, trace) = (ctx.name().to_owned(), ctx.trace().cloned());
+    let start = Start { function, name, id: ctx.id(), attempt: ctx.attempt(), resume, trace };
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let (heard, reports) = mpsc::channel(AHEAD);
     let dropped = Arc::new(AtomicBool::new(false));

@@ -51,6 +51,7 @@ impl Feed {
         ordered: bool,
     ) -> Result<(Feed, TaskId)> {
         let Template { task, names, generating, .. } = template.template(core, current::parent(core)).await?;
+        let task = core.traced(task);
         let keyed = task.unique.is_some() || task.idempotency_key.is_some();
         let (mut first, mut all) = (Vec::new(), false);
         if !keyed {

@@ -63,11 +63,6 @@ pub(crate) struct Firing {
     pub(crate) guessed: bool,
 }
 
-/// The id in a [`Definition`], where a task has none yet.
-pub(crate) fn no_id() -> TaskId {
-    "00000000-0000-0000-0000-000000000000".parse().expect("an id")
-}
-
 fn generation() -> u32 {
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
     u32::try_from(random >> 32).expect("the upper half of 64 bits")

@@ -52,6 +52,7 @@ macro_rules! store_conformance {
         $crate::store_conformance!(@each $name, $open;
             // adding.rs
             an_added_task_can_be_read_again,
+            a_trace_is_kept_as_it_was_given,
             adding_again_adds_nothing,
             a_batch_with_a_conflict_adds_nothing,
             an_idempotency_key_is_used_once_under_100_adds,
@@ -267,6 +268,7 @@ fn new(name: &str) -> NewTask {
         time_limit: None,
         idle_limit: None,
         retention: None,
+        trace: None,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::event::{Draft, DraftBuilder, EventBatch, EventCode, Stamp};
 use crate::json::Json;
 use crate::task::time::{from_ms, to_ms};
 use crate::task::{FailureKind, Rewind, Status, TaskFailure, TaskId, TaskRecord};
+use crate::trace::TraceContext;
 
 /// What changes of a task. Times are in milliseconds since 1970, by the store's clock.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +56,7 @@ pub(super) struct Fixed {
     pub(super) created: u64,
     pub(super) retry_of: Option<TaskId>,
     pub(super) parent: Option<TaskId>,
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// What became of a task that was to be moved.
@@ -140,7 +142,7 @@ impl Life {
 
     /// The record of the task.
     pub(super) fn record(&self, fixed: Fixed) -> TaskRecord {
-        let Fixed { id, name, queue, priority, args, tags, created, retry_of, parent } = fixed;
+        let Fixed { id, name, queue, priority, args, tags, created, retry_of, parent, trace } = fixed;
         TaskRecord {
             id,
             name,
@@ -168,6 +170,7 @@ impl Life {
             due_at: self.due_at.map(from_ms),
             expires_at: self.expires.map(from_ms),
             parent,
+            trace,
             yields_high: self.yields_high,
         }
     }

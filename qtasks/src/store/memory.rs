@@ -20,6 +20,7 @@ use crate::json::Json;
 use crate::retry::RetryPolicy;
 use crate::task::ids::{IdMap, IdSet};
 use crate::task::{Status, TaskId, TaskRecord};
+use crate::trace::TraceContext;
 use futures::FutureExt as _;
 
 mod limits;
@@ -86,6 +87,7 @@ struct Row {
     tags: Vec<String>,
     retry_of: Option<TaskId>,
     parent: Option<TaskId>,
+    trace: Option<TraceContext>,
     life: Life,
     log: Vec<EventBatch>,
     checkpoint: Option<Json>,

@@ -16,6 +16,9 @@ use crate::json::Json;
 use crate::middleware::{Middleware, MiddlewareSpec};
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
+#[cfg(feature = "schema")]
+use crate::schema::Schemas;
+use crate::schema::Types;
 use crate::signals::Declared;
 use crate::task::TaskFailure;
 
@@ -94,6 +97,9 @@ pub struct TaskSpec {
     #[doc(hidden)]
     #[serde(skip)]
     pub start: Start,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub types: Types,
     /// Any arguments go: what they are is for the body to see.
     #[doc(hidden)]
     #[serde(skip)]
@@ -155,6 +161,7 @@ impl TaskSpec {
             retry_on: None,
             receivers: &[],
             start,
+            types: Types::unknown(matches!(kind, TaskKind::SyncGen | TaskKind::AsyncGen)),
             any_args: false,
             made: Made { executor: None, layers: Vec::new(), start: None },
         }
@@ -299,6 +306,20 @@ impl TaskSpec {
     /// Whether any arguments go: what they are is for the body to see.
     pub(crate) fn is_dynamic(&self) -> bool {
         self.any_args
+    }
+
+    /// What it takes and gives, as JSON Schemas. They are made anew with each call.
+    #[cfg(feature = "schema")]
+    pub fn schemas(&self) -> Schemas {
+        Schemas::of(self)
+    }
+
+    /// The same spec under another name.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        if self.name != name {
+            self.name = interned(name);
+        }
+        self
     }
 
     /// Where it stands: `src/tasks.rs:12`.

@@ -31,6 +31,8 @@ struct Reader {
     batch: Option<Shared>,
     at: usize,
     rewinds: Arc<[Rewind]>,
+    #[cfg(feature = "metrics")]
+    _watching: crate::metrics::Watching,
 }
 
 type Fetched = Result<Option<Part>>;
@@ -44,6 +46,8 @@ impl Reader {
             batch: None,
             at: 0,
             rewinds: Arc::default(),
+            #[cfg(feature = "metrics")]
+            _watching: crate::metrics::Watching::default(),
         }
     }
 

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::running::Running;
 use super::sink::{Ready, Sink, Stop};
 use crate::error::Result;
+use crate::spans;
 use crate::store::{Append, Appended, Lease, Store};
 
 /// At most so many events in one call, but for a single task's window.
@@ -194,7 +196,8 @@ impl Appender {
 
     fn call(&self, batch: Vec<Append>) -> BoxFuture<'static, Result<Vec<Appended>>> {
         let store = Arc::clone(&self.store);
-        Box::pin(async move { store.append(batch).await })
+        let span = spans::append(&batch);
+        Box::pin(async move { store.append(batch).await }.instrument(span))
     }
 
     /// Tells the sinks what became of their events.

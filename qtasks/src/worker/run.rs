@@ -48,6 +48,8 @@ pub(crate) struct Job {
     pub(crate) worker: Arc<str>,
     pub(crate) value_bytes_max: usize,
     pub(crate) runtime: tokio::runtime::Handle,
+    /// Entered on each thread that runs a part of it.
+    pub(crate) span: tracing::Span,
     /// Threads whose attempts are over.
     pub(crate) abandoned: Arc<AtomicUsize>,
 }
@@ -304,7 +306,7 @@ impl Job {
         };
         let run = Arc::clone(&self.sink) as Arc<dyn crate::context::Attempt>;
         let states = Arc::clone(&self.states);
-        Context::new(record.id, record.name.clone(), record.attempt, states, resume, run)
+        Context::new(record.id, record.name.clone(), record.attempt, states, resume, run, record.trace.clone())
     }
 
     /// Makes the run of an async task.
@@ -351,6 +353,8 @@ async fn on_a_thread(job: Box<Job>) -> End {
     let body = move || {
         let place = Place::new(true);
         let Start::Sync(start) = job.spec.start else { unreachable!("an async task has no thread") };
+        let span = job.span.clone();
+        let within = span.enter();
         let scope = current::enter(&job.scope);
         let end = block_on(&place, &job.runtime, async {
             match job.begin(start) {
@@ -358,7 +362,7 @@ async fn on_a_thread(job: Box<Job>) -> End {
                 Err(failure) => End::Failed(failure),
             }
         });
-        drop(scope);
+        drop((scope, within));
         if sender.send(end).is_err() {
             job.abandoned.fetch_sub(1, Ordering::SeqCst);
         }

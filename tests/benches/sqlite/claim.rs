@@ -53,6 +53,7 @@ impl File {
             time_limit: None,
             idle_limit: None,
             retention: None,
+            trace: None,
         };
         for first in (0..tasks).step_by(BATCH as usize) {
             let batch: Vec<NewTask> = (first..tasks.min(first + BATCH)).map(task).collect();

@@ -148,6 +148,11 @@ pub(crate) async fn takes_leave(ctx: Context, note: String, leaves: bool) -> u32
 }
 
 /// A value, and no more.
+#[task(isolation = "process")]
+pub(crate) fn trace(ctx: Context) -> Option<String> {
+    ctx.traceparent().map(str::to_owned)
+}
+
 #[task(isolation = "process", idle_limit = "2s")]
 pub(crate) async fn stalls() -> u32 {
     yield_!(std::process::id());

@@ -10,7 +10,7 @@ const NAME: &str = "s";
 
 fn definition(args: &str) -> Definition {
     let task = NewTask {
-        id: super::super::state::no_id(),
+        id: TaskId::none(),
         name: "task".to_owned(),
         queue: "default".to_owned(),
         priority: 0,
@@ -28,6 +28,7 @@ fn definition(args: &str) -> Definition {
         time_limit: None,
         idle_limit: None,
         retention: None,
+        trace: None,
     };
     let when = super::super::when::When::every(Duration::from_secs(3600)).unwrap();
     Definition { when, starting: None, repeats: None, catch_up: CatchUp::One, overlap: true, task }

@@ -25,6 +25,24 @@ cases! {
         assert!(events(&*store, id).await.is_empty());
     }
 
+    /// The trace of a task is what it was added with, for whoever reads or claims it, in each attempt.
+    a_trace_is_kept_as_it_was_given(store, _) {
+        let trace = TraceContext::new("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        let trace = Some(trace.with_state("vendor=\"1\",other=a b").unwrap());
+        let id = add(&*store, NewTask { trace: trace.clone(), ..new("a") }).await;
+        let bare = add(&*store, NewTask { priority: 1, ..new("a") }).await;
+        assert_eq!((record(&*store, id).await.trace, record(&*store, bare).await.trace), (trace.clone(), None));
+        for _ in 0..2 {
+            let task = claim_one(&*store).await;
+            assert_eq!((task.record.id, &task.record.trace), (id, &trace));
+            store.release(vec![lease(&task)]).await.unwrap();
+        }
+        let task = claim_one(&*store).await;
+        append_one(&*store, append(&task, 0, Outcome::Ended, |d| d.completed(0, b"1"))).await;
+        let listed = store.list(List { limit: 9, ..List::default() }).await.unwrap().tasks;
+        assert_eq!(listed.into_iter().map(|task| task.trace).collect::<Vec<_>>(), [None, trace]);
+    }
+
     /// An id that is stored already answers that task.
     adding_again_adds_nothing(store, _) {
         let task = new("a");

@@ -22,6 +22,7 @@ impl Row {
             tags: new.tags,
             retry_of: new.retry_of,
             parent: new.parent,
+            trace: new.trace,
             log: Vec::new(),
             checkpoint: None,
             unique: new.unique,
@@ -46,6 +47,7 @@ impl Row {
             created: self.created,
             retry_of: self.retry_of,
             parent: self.parent,
+            trace: self.trace.clone(),
         })
     }
 

@@ -27,7 +27,7 @@ macro_rules! life_columns {
 macro_rules! fixed_columns {
     () => {
         "t.n, t.id, p.name, p.queue, t.priority, t.created, coalesce(t.args, a.args, 'null'), t.tags, t.retry_of, \
-         t.parent, t.retry, t.time_limit, t.idle_limit"
+         t.parent, t.retry, t.time_limit, t.idle_limit, t.trace"
     };
 }
 
@@ -48,8 +48,8 @@ const CLAIM: &str = "UPDATE task SET status = ?2, updated = ?3, started = ?4, at
      WHERE n = ?1";
 const ADD: &str = "INSERT INTO task (n, id, pair, priority, created, status, due, due_at, expires, updated, attempt, \
      epoch, failures, crashes, yields, yields_high, tail, bytes, lease_until, args, tags, retry_of, parent, retry, \
-     time_limit, unique_key, idempotency_key, same_call, retention, idle_limit) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
-     0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) ON CONFLICT (id) DO NOTHING";
+     time_limit, unique_key, idempotency_key, same_call, retention, idle_limit, trace) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
+     0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) ON CONFLICT (id) DO NOTHING";
 const KEEP: &str =
     "INSERT INTO log (n, seq, epoch, attempt, at, count, heads, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
@@ -358,6 +358,7 @@ fn whole(row: &Row<'_>) -> rusqlite::Result<Whole> {
             tags: parsed(row, 32)?.unwrap_or_default(),
             retry_of: id_of(33)?,
             parent: id_of(34)?,
+            trace: parsed(row, 38)?,
         },
         retry: parsed(row, 35)?,
         time_limit: limit(36)?,

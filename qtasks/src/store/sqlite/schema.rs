@@ -18,7 +18,7 @@ const APPLICATION_ID: i32 = 0x7174_736b;
 const VERSION_MIN: i32 = 3_051_003;
 
 /// Each takes the schema one version further.
-const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
+const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
 
 /// `task` holds what every append touches; what is large or rare is elsewhere. A log row is one append: the heads of
 /// its events and their data apart, so that hashes are read without the values.
@@ -143,6 +143,11 @@ CREATE INDEX pair_name ON pair (name);
 /// The longest between two values, in nanoseconds.
 const V4: &str = "
 ALTER TABLE task ADD COLUMN idle_limit INTEGER;
+";
+
+/// The trace that a task belongs to, as JSON.
+const V5: &str = "
+ALTER TABLE task ADD COLUMN trace TEXT;
 ";
 
 /// How long a connection that reads waits for one that has all for itself; one that writes waits for as long as it takes.

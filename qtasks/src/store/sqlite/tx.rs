@@ -360,6 +360,7 @@ impl<'a> Tx<'a> {
             new.idempotency_key.as_ref().map(|_| named_hash(&new.name, &new.args).cast_signed()),
             life.retention.map(signed),
             new.idle_limit.map(nanos),
+            new.trace.as_ref().map(rows::text),
         ])?;
         if inserted == 1 && !inline {
             self.db.prepare_cached("INSERT INTO large_args (n, args) VALUES (?1, ?2)")?.execute((n, args))?;

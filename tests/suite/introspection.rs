@@ -1,0 +1,6 @@
+//! What an app tells of itself.
+
+mod inspect;
+mod metrics;
+pub(crate) mod spans;
+mod traces;
