@@ -275,6 +275,6 @@ impl Client {
 
     pub(crate) fn values<F: crate::Generates>(&self, id: TaskId, after_seq: u64) -> Values<F> {
         let events = follow::follow(self, id, follow::Which::Holding, after_seq.saturating_add(1));
-        Values::served(events, id, self.runtime())
+        Values::served(events, id, after_seq, self.runtime())
     }
 }

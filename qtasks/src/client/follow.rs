@@ -69,7 +69,7 @@ struct Follow {
     from: u64,
     /// What was read last: its `seq` and epoch.
     last: Option<(u64, u64)>,
-    /// Of the next yield, where it began with the first.
+    /// Of the next yield, counted from where it began.
     index: u64,
     sink: mpsc::Sender<Result<Event>>,
 }
@@ -225,11 +225,6 @@ impl Follow {
         };
         // Any other name is one of the body's, which says nothing to whoever reads values.
         let told = ["rewind", "completed", "failed", "cancelled"].contains(&&*name);
-        let event: Option<Event> =
-            told.then(|| serde_json::from_str(&data)).transpose().map_err(|e| self.unread(&e))?;
-        if let Some(EventKind::Rewind { to }) = event.as_ref().map(|event| &event.kind) {
-            self.index = *to;
-        }
-        Ok(event)
+        told.then(|| serde_json::from_str(&data)).transpose().map_err(|e| self.unread(&e))
     }
 }

@@ -190,7 +190,12 @@ impl<F: Generates> Values<F> {
 
     /// The values among events that a server sends.
     #[cfg(feature = "client")]
-    pub(crate) fn served(events: BoxStream<'static, Result<Event>>, id: TaskId, runtime: &Handle) -> Self {
+    pub(crate) fn served(
+        events: BoxStream<'static, Result<Event>>,
+        id: TaskId,
+        after_seq: u64,
+        runtime: &Handle,
+    ) -> Self {
         Values {
             source: Source::Server(events),
             value: F::__codec().yields,
@@ -198,7 +203,7 @@ impl<F: Generates> Values<F> {
             // The server counts.
             handed: Some(0),
             counting: None,
-            after_seq: 0,
+            after_seq,
             idle: None,
             runtime: runtime.clone(),
             lent: None,
@@ -250,7 +255,7 @@ impl<F: Generates> Values<F> {
                     return match value {
                         Ok(value) => Poll::Ready(Some(Ok(value))),
                         Err(e) => {
-                            let message = format!("value {index} of task {}: {e}", self.id);
+                            let message = format!("value {} of task {}: {e}", self.place_of(index), self.id);
                             self.end(Error::new(ErrorKind::Codec, message).with_source(e))
                         }
                     };
@@ -290,6 +295,15 @@ impl<F: Generates> Values<F> {
                 None => Ok(Step::Over),
             },
         })
+    }
+
+    /// Which value it is, for people: whoever began in the middle of a served log knows no more than where.
+    fn place_of(&self, index: u64) -> String {
+        match (&self.source, self.after_seq) {
+            #[cfg(feature = "client")]
+            (Source::Server(_), seq @ 1..) => format!("{index} behind {seq}"),
+            _ => index.to_string(),
+        }
     }
 
     fn end(&mut self, error: Error) -> Poll<Option<Result<F::Yield>>> {

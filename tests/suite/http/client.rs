@@ -466,6 +466,39 @@ async fn what_was_handed_out_and_is_void_is_told() {
     site.app.shutdown().await.unwrap();
 }
 
+/// Whoever waits from before the second attempt gets what holds in the end.
+#[tokio::test]
+async fn what_is_void_is_not_in_a_result() {
+    let site = Site::new().await;
+    let id = site.added(r#"{"task":"count","args":[2]}"#).await;
+    site.ended(&id).await;
+    let record = site.get(&format!("/v1/tasks/{id}")).await.text;
+    let event = |seq: u64, kind: &str| {
+        let head = format!("event: {kind}\nid: {seq}-1\ndata: {{\"seq\":{seq},\"epoch\":1,\"attempt\":2,");
+        format!("{head}\"at\":\"2026-01-01T00:00:00Z\",\"kind\":\"{kind}\",\"to\":1,\"final_value\":null}}\n\n")
+    };
+    let values = |first: u64, values: [u64; 2]| {
+        let [a, b] = values.map(|value| format!("data: {value}\n\n"));
+        format!("id: {first}-1\n{a}id: {}-1\n{b}", first + 1)
+    };
+    let log = values(2, [10, 11]) + &event(4, "rewind") + &values(5, [12, 13]) + &event(7, "completed");
+    let router = axum::Router::new().fallback(async move |request: axum::extract::Request| {
+        let watches = request.uri().path().ends_with("/events");
+        let (kind, body) = if watches { ("text/event-stream", log) } else { ("application/json", record) };
+        ([("content-type", kind)], body)
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let id = id.parse().unwrap();
+    assert_eq!(client.result(id).await.unwrap().returning, [10, 12, 13].map(Value::from));
+    let error = client.stream::<u64>(id).skip(2).next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rewound { to: 1, seq: 4 });
+    let error = client.stream_after::<String>(id, 1).next().await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("value 0 behind 1"), "{error}");
+    site.app.shutdown().await.unwrap();
+}
+
 /// 200 requests, by the verbs and by the plain client, and the connections that were made for them.
 async fn requests(to: SocketAddr) -> usize {
     let between = Between::cutting(to, |_| usize::MAX >> 1).await;
