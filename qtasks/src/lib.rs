@@ -37,6 +37,8 @@ mod add_task;
 mod app;
 pub mod blocking;
 mod chain;
+#[cfg(feature = "client")]
+pub mod client;
 mod group;
 mod handle;
 #[cfg(feature = "http")]
@@ -44,6 +46,7 @@ pub mod http;
 mod inline;
 mod iter;
 mod output;
+mod place;
 mod stream_task;
 #[cfg(feature = "test")]
 pub mod test;
@@ -71,6 +74,7 @@ pub use middleware::{
     Attempt, AttemptOutcome, AttemptService, BoxError, Middleware, MiddlewareSpec, Next, Stopped, Tower,
 };
 pub use output::{Output, Piece, Text};
+pub use place::On;
 pub use rate::Rate;
 pub use retry::{Retry, RetryPolicy};
 pub use schedule::{CatchUp, Schedule, ScheduleHandle};

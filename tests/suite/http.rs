@@ -16,6 +16,7 @@ use tower::ServiceExt as _;
 use crate::soon;
 
 mod access;
+mod client;
 mod events;
 mod openapi;
 mod seeds;

@@ -73,6 +73,7 @@ pub(super) async fn events(
     let opened = Reader::open(inner.app.core(), id, &place, watch.view).await?;
     match format {
         Format::Sse if opened.past_end => Ok(StatusCode::NO_CONTENT.into_response()),
+        Format::Ndjson if opened.past_end && watch.follow == Some(1) => Ok(StatusCode::NO_CONTENT.into_response()),
         Format::Sse => Ok(sse(&inner, opened)),
         Format::Ndjson => Ok(ndjson(opened, watch.follow == Some(1), inner.closing.clone())),
         Format::Json => page(&parts, opened, limit_of(watch.limit)?).await,
