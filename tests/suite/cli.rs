@@ -139,7 +139,7 @@ async fn what_no_longer_holds_is_told_to_who_has_it_and_not_shown_to_others() {
     let _worker = home.worker().await;
     let run = home.run(&["run", "anew"]).await.ends(0);
     assert_eq!(run.out, "11\n12\n21\n22\n");
-    assert!(run.err.contains("attempt 1 failed: out of luck; the next one is due in 0s\n"), "{run:?}");
+    assert!(run.err.contains("attempt 1: the task failed: out of luck; the next one is due in 0s\n"), "{run:?}");
     assert!(run.err.contains("the values from number 1 on no longer hold; they come again\n"), "{run:?}");
     let late = home.run(&["tail", "@last"]).await.ends(0);
     assert_eq!(late.out, "21\n22\n");

@@ -134,7 +134,7 @@ impl Shown<'_> {
                 let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
                 let (attempt, wait) = (event.attempt, Duration::from_secs(wait.as_secs()));
                 let wait = humantime::format_duration(wait);
-                self.note(format_args!("attempt {attempt} failed: {error}; the next one is due in {wait}"));
+                self.note(format_args!("attempt {attempt}: {error}; the next one is due in {wait}"));
             }
             _ => {}
         }
@@ -176,7 +176,7 @@ impl Shown<'_> {
         Ok(match record.status {
             Status::Failed => {
                 let failure = record.failure().map(|failure| failure.to_string()).unwrap_or_default();
-                out.error(&format_args!("task {id} (`{}`) failed: {failure}", record.name));
+                out.error(&format_args!("task {id} (`{}`): {failure}", record.name));
                 End::Failed
             }
             Status::Cancelled => {

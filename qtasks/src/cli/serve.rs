@@ -1,6 +1,8 @@
 //! `worker`, `serve`, `dev`: what runs until it is told to stop.
 
 use std::path::PathBuf;
+use std::pin::pin;
+use std::task::Poll;
 
 use super::End;
 use super::args::{Listen, Worker};
@@ -17,27 +19,45 @@ pub(super) async fn worker(url: &str, builder: Builder, worker: &Worker, out: &O
         return Err(Error::invalid(message));
     }
     let app = start(url, builder, worker, out).await?;
-    app.run().await?;
-    Ok(End::Done)
+    until_told(&app, || {
+        works(&app, url, out);
+        Ok(())
+    })
+    .await
 }
 
 /// A server without a worker.
 pub(super) async fn serve(url: &str, builder: Builder, listen: &Listen, out: &Out) -> Result<End> {
     let target = Target::open(url, builder).await?;
-    let server = server(&target.app, listen, out).await?;
-    until_told(&target.app, &server).await
+    let server = server(&target.app, listen).await?;
+    let end = until_told(&target.app, || listens(&server, listen, out)).await;
+    server.shutdown().await;
+    end
 }
 
 /// Both.
 pub(super) async fn dev(url: &str, builder: Builder, worker: &Worker, listen: &Listen, out: &Out) -> Result<End> {
     let app = start(url, builder, worker, out).await?;
-    let server = server(&app, listen, out).await?;
-    until_told(&app, &server).await
+    let server = server(&app, listen).await?;
+    let end = until_told(&app, || {
+        works(&app, url, out);
+        listens(&server, listen, out)
+    });
+    let end = end.await;
+    server.shutdown().await;
+    end
 }
 
-async fn until_told(app: &Qtasks, server: &Server) -> Result<End> {
-    app.run().await?;
-    server.shutdown().await;
+/// Runs an app until a signal comes. It is announced when signals are heard: whoever reads that may send one.
+async fn until_told(app: &Qtasks, announce: impl FnOnce() -> Result<()>) -> Result<End> {
+    let mut run = pin!(app.run());
+    match futures::poll!(run.as_mut()) {
+        Poll::Ready(over) => over?,
+        Poll::Pending => {
+            announce()?;
+            run.await?;
+        }
+    }
     Ok(End::Done)
 }
 
@@ -56,13 +76,15 @@ async fn start(url: &str, mut builder: Builder, worker: &Worker, out: &Out) -> R
     if !worker.queue.is_empty() {
         builder = builder.queues(&worker.queue);
     }
-    let app = builder.store(url).install().start().await?;
-    let functions = app.registered().count();
-    out.note(format_args!("a worker for {functions} task functions runs on `{url}`; Ctrl-C ends it"));
-    Ok(app)
+    builder.store(url).install().start().await
 }
 
-async fn server(app: &Qtasks, listen: &Listen, out: &Out) -> Result<Server> {
+fn works(app: &Qtasks, url: &str, out: &Out) {
+    let functions = app.registered().count();
+    out.note(format_args!("a worker for {functions} task functions runs on `{url}`; Ctrl-C ends it"));
+}
+
+async fn server(app: &Qtasks, listen: &Listen) -> Result<Server> {
     let config = match &listen.socket {
         None => Config::default().listen(address(&listen.host, listen.port)),
         #[cfg(unix)]
@@ -73,7 +95,10 @@ async fn server(app: &Qtasks, listen: &Listen, out: &Out) -> Result<Server> {
         #[cfg(not(unix))]
         Some(_) => return Err(Error::invalid("`--socket` needs Unix: leave it out")),
     };
-    let server = app.serve(if listen.no_auth { config.no_auth() } else { config }).await?;
+    app.serve(if listen.no_auth { config.no_auth() } else { config }).await
+}
+
+fn listens(server: &Server, listen: &Listen, out: &Out) -> Result<()> {
     match out.json {
         true => out.json(&serde_json::json!({ "url": server.url() }))?,
         false => out.data(server.url())?,
@@ -86,7 +111,7 @@ async fn server(app: &Qtasks, listen: &Listen, out: &Out) -> Result<Server> {
     } else {
         out.note("requests need a token: of `QTASKS_TOKEN`, or of `qtasks/tokens` in the folder for state");
     }
-    Ok(server)
+    Ok(())
 }
 
 /// An address and a port; an IPv6 address stands in brackets.

@@ -49,7 +49,7 @@ async fn fails(n: u64) -> Result<u64, String> {
 }
 
 /// Its second attempt begins anew, with other values.
-#[task(on_retry = restart, retry = 1, backoff = "1ms")]
+#[task(on_retry = restart, retry = 1, backoff = none)]
 async fn anew(ctx: Context) -> Result<u32, String> {
     for i in 1..=2 {
         yield_!(ctx.attempt() * 10 + i);
