@@ -7,18 +7,18 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::task::Status;
 
-const EXIT_CODES: &str = "\
-Examples:
+const MORE: &str = "\
+Examples, of the binary `qtasks`:
   qtasks run import_csv path=data.csv batch=500   add a task, and see its values as they come
   qtasks list --status running,failed             the newest of them
   qtasks tail @last                               the newest task, from its first value on
 
-Exit codes: 0 done, 1 the task failed, 2 usage, 3 cancelled, 4 not found, 69 store unreachable, 124 --timeout was over,
-130 detached by Ctrl-C (the task goes on).";
+Exit codes: 0 done, 1 the task failed, 2 usage, 3 cancelled, 4 not found, 69 store unreachable,
+124 --timeout was over, 130 detached by Ctrl-C (the task goes on), 141 nobody reads the output.";
 
 /// Adds, watches and runs tasks that yield.
 #[derive(Debug, Parser)]
-#[command(max_term_width = 120, after_help = EXIT_CODES)]
+#[command(max_term_width = 120, after_help = MORE)]
 pub(super) struct Cli {
     /// The store: `sqlite:PATH`; of `dev` and `run` also `memory:` [default: sqlite:qtasks.db].
     #[arg(long, global = true, env = "QTASKS_URL", hide_env_values = true, value_name = "URL")]
