@@ -23,7 +23,9 @@ struct Whole {
 impl Shared {
     /// The part of it from `seq` on.
     pub(super) fn since(&self, seq: u64) -> Self {
-        Shared { batch: self.batch.slice(seq, usize::MAX), ..self.clone() }
+        let mut part = self.clone();
+        part.batch = self.batch.slice(seq, usize::MAX);
+        part
     }
 
     /// The events, and those around them, as they go to browsers.
