@@ -37,6 +37,8 @@ mod add_task;
 mod app;
 pub mod blocking;
 mod chain;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 mod group;
