@@ -1,6 +1,6 @@
 //! The command line: [`main`] gives it to a program with task functions; the binary `qtasks` is the same without any.
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use qtasks::prelude::*;
 //!
 //! /// Counts to `n`.
