@@ -260,7 +260,7 @@ impl<F: TaskFn, W> AddTask<F, W> {
         self
     }
 
-    /// Puts it into a group: see [`app.group(name)`](Qtasks::group).
+    /// Puts it into a group: see [`app.group(name)`](crate::Qtasks::group).
     pub fn group(self, name: impl AsRef<str>) -> Self {
         self.tag(crate::group::tag(name.as_ref()))
     }
@@ -301,7 +301,7 @@ impl<F: TaskFn, W> AddTask<F, W> {
         self
     }
 
-    /// Stores it without running it, until [`app.start_task(id)`](Qtasks::start_task).
+    /// Stores it without running it, until [`app.start_task(id)`](crate::Qtasks::start_task).
     pub fn held(mut self) -> Self {
         self.options.held = true;
         self
