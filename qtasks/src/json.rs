@@ -45,9 +45,15 @@ impl Json {
     /// Takes text that is JSON already.
     ///
     /// # Errors
-    /// If it is not.
+    /// If it is not, or is nested deeper than [`DEPTH_MAX`].
     pub fn parse(text: impl Into<String>) -> Result<Self, serde_json::Error> {
-        let raw = RawValue::from_string(text.into())?;
+        Json::of_raw(RawValue::from_string(text.into())?)
+    }
+
+    fn of_raw<E: serde::de::Error>(raw: Box<RawValue>) -> Result<Self, E> {
+        if is_too_deep(raw.get()) {
+            return Err(E::custom(format_args!("nested deeper than {DEPTH_MAX} levels")));
+        }
         Ok(Json(Bytes::from(String::from(Box::<str>::from(raw)))))
     }
 
@@ -117,9 +123,25 @@ impl Serialize for Json {
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer).map_err(D::Error::custom)?;
-        Ok(Json(Bytes::from(String::from(Box::<str>::from(raw)))))
+        Json::of_raw(Box::<RawValue>::deserialize(deserializer).map_err(D::Error::custom)?)
     }
+}
+
+/// Whether text that is JSON is nested deeper than it may be: who reads it later reads no deeper.
+fn is_too_deep(json: &str) -> bool {
+    // As when it is written: see `Checks::enter`.
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    json.bytes().any(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth -= 1,
+            _ => {}
+        }
+        depth >= DEPTH_MAX
+    })
 }
 
 /// Appends the JSON of `value` to `out`; on error, `out` is as it was.
@@ -207,6 +229,9 @@ mod tests {
         let deepest = Json::of(&nest(DEPTH_MAX - 1)).unwrap();
         assert_eq!(deepest.get::<serde_json::Value>().unwrap(), nest(DEPTH_MAX - 1));
         assert!(Json::of(&nest(DEPTH_MAX)).is_err());
+        let text = |levels: usize| format!("{}\"[[\\\"[\"{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(Json::parse(text(DEPTH_MAX - 1)).is_ok() && serde_json::from_str::<Json>(&text(DEPTH_MAX - 1)).is_ok());
+        assert!(Json::parse(text(DEPTH_MAX)).is_err() && serde_json::from_str::<Json>(&text(DEPTH_MAX)).is_err());
         assert!(Json::parse("[1").is_err());
     }
 }
