@@ -41,7 +41,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{TaskHandle, WaitError};
 use crate::json::Json;
 use crate::store::{Cancelled, List, Listed};
-use crate::task::{AnyTask, Task, TaskId, TaskRecord};
+use crate::task::{AnyTask, Status, Task, TaskId, TaskRecord};
 use crate::watch::{Events, Values};
 
 mod address;
@@ -240,6 +240,14 @@ impl Client {
     /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
     pub async fn cancel(&self, id: TaskId, reason: impl Into<String>) -> Result<Cancelled> {
         self.cancel_with(id, reason.into()).await
+    }
+
+    /// Lets a task run that was added as [`held`](AddTask::held). A task in another status stays as it is.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound), [`Unavailable`](ErrorKind::Unavailable).
+    pub async fn start_task(&self, id: TaskId) -> Result<Status> {
+        self.start_held(id).await
     }
 
     /// Does an ended task again: see [`TaskHandle::retry`].

@@ -321,7 +321,7 @@ impl<F: TaskFn> TaskHandle<F> {
 }
 
 /// Whether the task function of a name yields; one that nobody knows may.
-async fn is_generating(core: &Core, name: &str) -> Result<bool> {
+pub(crate) async fn is_generating(core: &Core, name: &str) -> Result<bool> {
     if let Some(spec) = core.registry.get(name) {
         return Ok(spec.generating);
     }

@@ -10,6 +10,7 @@
 //! | `GET /v1/tasks/{id}` | read | the [record](crate::TaskRecord); `include=returning,output` adds those |
 //! | `GET /v1/tasks/{id}/events` | read, or a ticket | the log: see below |
 //! | `POST /v1/tasks/{id}/cancel` | cancel | `{"reason":"…"}`, which may be left out: the record. Again changes nothing |
+//! | `POST /v1/tasks/{id}/start` | add | lets a task run that was added with `"held":true`: the record. Again changes nothing |
 //! | `POST /v1/tasks/{id}/retry` | add | 202: a new task that does the ended one again |
 //! | `POST /v1/tasks/{id}/ticket` | read | `{"expires":"10min"}`, at most a day: a ticket with which a browser may watch this one task |
 //! | `GET /v1/registry` | read | the task functions |
@@ -86,6 +87,8 @@ mod tasks;
 
 pub use auth::{Scope, Tokens};
 pub(crate) use frames::Frames;
+#[cfg(feature = "cli")]
+pub(crate) use serve::own_token;
 pub use serve::{Config, Server};
 
 use access::Access;
@@ -145,6 +148,7 @@ impl Service {
             .route("/v1/tasks/{id}/events", get(events::events))
             .route("/v1/tasks/{id}/cancel", post(tasks::cancel))
             .route("/v1/tasks/{id}/retry", post(tasks::retry))
+            .route("/v1/tasks/{id}/start", post(tasks::start))
             .route("/v1/tasks/{id}/ticket", post(tasks::ticket))
             .route("/v1/registry", get(tasks::registry))
             .route("/v1/registry/{task}", post(tasks::add_by_route))

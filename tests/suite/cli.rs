@@ -223,7 +223,11 @@ async fn exit_codes_and_errors_say_what_to_do() {
     assert!(error(&["tail", "abcd1234"], 4).await.contains("has an id that ends in `abcd1234`: give all of it"));
     assert!(error(&["tail", "abc"], 2).await.contains("at least its last 4 digits"));
     assert!(error(&["lits"], 2).await.contains("list"));
-    assert!(error(&["--store", "http://127.0.0.1:7717", "list"], 2).await.contains("is a server"));
+    assert!(error(&["--store", "http://127.0.0.1:7717", "worker"], 2).await.contains("`worker` needs a store"));
+    assert!(
+        error(&["--store", "http://127.0.0.1:7717", "prune", "--older-than", "1h"], 2).await.contains("needs a store")
+    );
+    assert!(error(&["--store", "http://127.0.0.1:1", "list"], 69).await.contains("127.0.0.1:1"));
     assert!(error(&["--store", "memory:", "list"], 2).await.contains("`dev` and `run` take `memory:`"));
     assert!(error(&["--store", "ftp:x", "list"], 2).await.contains("URL of no store"));
     assert!(error(&["prune", "--older-than", "soon"], 2).await.contains("`1h 30m`"));
@@ -349,6 +353,32 @@ async fn a_server_listens_and_prints_where() {
     }
     let open = home.run(&["serve", "--host", "0.0.0.0", "--port", "0", "--no-auth"]).await.ends(2);
     assert!(open.err.contains("can be reached from elsewhere"), "{open:?}");
+}
+
+/// All that watches and adds does so through a server as well, with the token of this user.
+#[tokio::test]
+async fn a_server_does_as_well_as_a_store() {
+    let home = Home::new();
+    let mut dev = home.command(PROGRAM, &["dev", "--port", "0"]).env_remove("QTASKS_URL").spawn().unwrap();
+    let url = first_line(dev.stdout.as_mut().unwrap()).await;
+    let at = |args: &[&str]| {
+        let args: Vec<&str> = ["--store", &*url].iter().chain(args).copied().collect();
+        let mut command = home.command(ALONE, &args);
+        async move { over(command.spawn().unwrap()).await }
+    };
+    assert_eq!(at(&["run", "count", "n=3"]).await.ends(0).out, "1\n2\n3\n");
+    assert!(at(&["tasks"]).await.ends(0).out.contains("count(n: "));
+    assert_eq!(at(&["tail", "@last", "--from", "3"]).await.ends(0).out, "2\n3\n");
+    assert_eq!(at(&["show", "@last", "--json"]).await.ends(0).json()["status"], "completed");
+    assert!(at(&["list"]).await.ends(0).out.contains("completed"));
+    assert!(at(&["run", "cuont", "n=3"]).await.ends(4).err.contains("did you mean \"count\"?"));
+    let held = at(&["run", "count", "n=1", "--held", "--no-wait"]).await.ends(0).out;
+    assert_eq!(at(&["start", held.trim()]).await.ends(0).out.trim(), "queued");
+    at(&["tail", held.trim()]).await.ends(0);
+    at(&["retry", held.trim()]).await.ends(0);
+    assert_eq!(at(&["cancel", held.trim()]).await.ends(0).out.trim(), "completed");
+    signal(&dev, "-TERM");
+    over(dev).await.ends(0);
 }
 
 #[tokio::test]

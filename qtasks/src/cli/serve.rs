@@ -29,8 +29,9 @@ pub(super) async fn worker(url: &str, builder: Builder, worker: &Worker, out: &O
 /// A server without a worker.
 pub(super) async fn serve(url: &str, builder: Builder, listen: &Listen, out: &Out) -> Result<End> {
     let target = Target::open(url, builder).await?;
-    let server = server(&target.app, listen).await?;
-    let end = until_told(&target.app, || listens(&server, listen, out)).await;
+    let app = target.app("serve")?;
+    let server = server(app, listen).await?;
+    let end = until_told(app, || listens(&server, listen, out)).await;
     server.shutdown().await;
     end
 }
@@ -62,7 +63,7 @@ async fn until_told(app: &Qtasks, announce: impl FnOnce() -> Result<()>) -> Resu
 }
 
 async fn start(url: &str, mut builder: Builder, worker: &Worker, out: &Out) -> Result<Qtasks> {
-    target::check(url)?;
+    target::check(url, "worker")?;
     if !builder.has_tasks() {
         return Err(Error::invalid(format!(
             "`{}` has no task functions to run: call `qtasks::cli::main()` in the program that has them, and start its \

@@ -146,8 +146,7 @@ pub(super) async fn start(target: &Target, id: &args::Id, out: &Out) -> Result<E
 
 /// The task functions of this program, and those of the store, if it is there.
 pub(super) async fn functions(url: &str, builder: Builder, out: &Out) -> Result<End> {
-    target::check(url)?;
-    let own = builder.store.is_some();
+    let own = builder.store.is_some() || target::is_server(url);
     let functions = match own || (!target::is_memory(url) && target::is_there(url)) {
         true => {
             let target = Target::open(url, builder).await?;

@@ -11,7 +11,7 @@ use crate::task::Status;
 
 /// Tells of which version the tables of a store are, before and after it was opened.
 pub(super) async fn migrate(url: &str, out: &Out) -> Result<End> {
-    target::check(url)?;
+    target::check(url, "migrate")?;
     let (before, after) = versions(url).await?;
     if out.json {
         out.json(&serde_json::json!({ "store": url, "before": before, "after": after }))?;
@@ -66,7 +66,7 @@ async fn take(target: &Target, age: Duration) -> Result<Pruned> {
     let mut all = Pruned::default();
     loop {
         let prune = Prune { age, ..Prune::default() };
-        let Pruned { logs, rows, more } = target.app.store().prune(prune).await?;
+        let Pruned { logs, rows, more } = target.app("prune")?.store().prune(prune).await?;
         all.logs += logs;
         all.rows += rows;
         if !more && logs == 0 && rows == 0 {
@@ -88,7 +88,7 @@ async fn would_prune(target: &Target, age: Duration) -> Result<Pruned> {
                 continue;
             }
             let read = Read { id: record.id, from_seq: 1, limit: 1, what: What::YieldHashes };
-            match target.app.store().read(read).await {
+            match target.app("prune")?.store().read(read).await {
                 Ok(_) => all.logs += 1,
                 Err(error) if error.kind() == ErrorKind::Gone => all.rows += 1,
                 // It went in the meantime.

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt as _;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::Instant;
 
@@ -78,8 +79,8 @@ struct Page {
 }
 
 #[derive(Deserialize)]
-struct Registry {
-    tasks: Vec<Function>,
+struct Registry<F> {
+    tasks: Vec<F>,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +170,11 @@ impl Client {
         })
     }
 
+    pub(super) async fn start_held(&self, id: TaskId) -> Result<Status> {
+        let record: TaskRecord = self.post(&format!("/v1/tasks/{id}/start"), &Nothing {}, &[]).await?;
+        Ok(record.status)
+    }
+
     pub(crate) async fn again(&self, id: TaskId) -> Result<TaskId> {
         let Added { id } = self.post(&format!("/v1/tasks/{id}/retry"), &Nothing {}, &[]).await?;
         Ok(id)
@@ -212,8 +218,14 @@ impl Client {
 
     /// Whether the task function of a name yields; one that the server does not know may.
     pub(crate) async fn is_generating(&self, name: &str) -> Result<bool> {
-        let Registry { tasks } = self.get("/v1/registry".to_owned(), Vec::new()).await?;
+        let tasks: Vec<Function> = self.functions().await?;
         Ok(tasks.iter().find(|task| task.name == name).is_none_or(|task| task.generating))
+    }
+
+    /// The task functions of the server, as what of them is wanted.
+    pub(crate) async fn functions<F: DeserializeOwned + Send + 'static>(&self) -> Result<Vec<F>> {
+        let Registry { tasks } = self.get("/v1/registry".to_owned(), Vec::new()).await?;
+        Ok(tasks)
     }
 
     pub(crate) async fn failures(&self, id: TaskId) -> Result<Vec<TaskFailure>> {

@@ -74,6 +74,18 @@ pub(super) fn new_token() -> Result<String> {
     Ok(hex(&bytes))
 }
 
+/// What is not a comment.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().map(str::trim).enumerate();
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// The first token of a file of them.
+#[cfg(feature = "cli")]
+pub(super) fn first(text: &str) -> Option<&str> {
+    lines(text).next()?.1.split_whitespace().next()
+}
+
 impl Tokens {
     /// None yet: nobody may do anything but ask whether the server is there.
     pub fn none() -> Self {
@@ -101,11 +113,7 @@ impl Tokens {
     /// As of [`with`](Self::with), with the number of the line.
     pub fn parse(text: &str) -> Result<Self> {
         let mut tokens = Tokens::none();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
+        for (number, line) in lines(text) {
             let (token, scopes) = line.split_once(char::is_whitespace).unwrap_or((line, "admin"));
             let scopes: Result<Vec<Scope>> = scopes.split(',').map(|scope| scope.trim().parse()).collect();
             let added = scopes.and_then(|scopes| tokens.with(token, scopes));

@@ -253,14 +253,26 @@ impl Address {
 
 // ---- tokens
 
+/// Where the tokens of this user are.
+fn tokens_file() -> Option<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
+    Some(state?.join(TOKENS_FILE))
+}
+
+/// The first token of this user, for servers on this machine.
+#[cfg(feature = "cli")]
+pub(crate) fn own_token() -> Option<String> {
+    let text = std::fs::read_to_string(tokens_file()?).ok()?;
+    auth::first(&text).map(str::to_owned)
+}
+
 /// The tokens of the environment or of the user's file, and the one that was made if there was none.
 fn of_this_user() -> Result<(Access, Option<(PathBuf, String)>)> {
     if let Ok(token) = std::env::var("QTASKS_TOKEN") {
         return Ok((Access::Tokens(Tokens::none().with(&token, [auth::Scope::Admin])?), None));
     }
-    let state = std::env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
-    let Some(file) = state.map(|folder| folder.join(TOKENS_FILE)) else {
+    let Some(file) = tokens_file() else {
         return Err(Error::invalid("there is no folder for tokens: set `QTASKS_TOKEN`, or `HOME`"));
     };
     let wrong = |e: std::io::Error| Error::invalid(format!("the tokens in {}: {e}", file.display()));

@@ -295,6 +295,18 @@ pub(super) async fn retry(
     added(&inner, &parts, &again).await
 }
 
+pub(super) async fn start(
+    State(inner): Shared,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Answered {
+    inner.access.allow(request.headers(), Scope::Add)?;
+    let Nothing {} = input::body(request, inner.body_time).await?;
+    let id = input::id(path)?;
+    inner.app.start_task(id).await?;
+    Ok(json(StatusCode::OK, &inner.app.task(id).await?.record().await?))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ask {

@@ -182,6 +182,12 @@ async fn a_task_is_cancelled_and_done_again() {
     site.ended(record["id"].as_str().unwrap()).await;
     let done = site.get(again.header("location")).await.json();
     assert_eq!(done["status"], "completed");
+    let held = site.added(r#"{"task":"plus","args":[1],"held":true}"#).await;
+    for _ in 0..2 {
+        assert_eq!(site.post(&format!("/v1/tasks/{held}/start"), "").await.status, 200);
+        site.ended(&held).await;
+    }
+    assert_eq!(site.get(&format!("/v1/tasks/{held}")).await.json()["attempt"], 1, "a second start changes nothing");
     let whole = site.app.iter("plus", [1, 2]).run().await.unwrap();
     site.ended(&whole.to_string()).await;
     let answer = site.post(&format!("/v1/tasks/{whole}/retry"), "").await;
