@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 
-use crate::app::{Core, Defaults, Qtasks, current, new_task};
+use crate::app::{Core, Defaults, current, new_task};
 use crate::args::{self, ArgsWriter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{TaskHandle, WaitError};
 use crate::json::Json;
+use crate::place::{At, On};
 use crate::registry::{Published, unsupported};
 use crate::retry::RetryPolicy;
 use crate::store::{Due, NewTask};
@@ -32,7 +33,7 @@ pub struct AddTask<F: TaskFn, W = ()> {
     name: Option<String>,
     args: Args,
     options: Options,
-    core: Option<Arc<Core>>,
+    place: Option<At>,
     unchecked: bool,
     wait: W,
     of: Of<F>,
@@ -92,6 +93,12 @@ impl Options {
         Ok(self)
     }
 
+    /// Whether it was given a trace.
+    #[cfg(feature = "client")]
+    pub(crate) fn has_trace(&self) -> bool {
+        self.traceparent.is_some() || self.tracestate.is_some()
+    }
+
     /// A trace as the store knows it.
     fn traced(mut self) -> Result<Self> {
         self.trace = TraceContext::given(self.traceparent.take(), self.tracestate.take())?;
@@ -115,7 +122,7 @@ pub fn add_task<F: TaskFn>(args: ArgsWriter) -> AddTask<F> {
 impl<F: TaskFn> AddTask<F> {
     fn new(name: Option<String>, args: Result<Json>) -> Self {
         let args = Args::Given(args);
-        AddTask { name, args, options: Options::default(), core: None, unchecked: false, wait: (), of: PhantomData }
+        AddTask { name, args, options: Options::default(), place: None, unchecked: false, wait: (), of: PhantomData }
     }
 
     pub(crate) fn by_name(name: String, args: Result<Json, serde_json::Error>) -> Self {
@@ -149,22 +156,28 @@ impl<F: TaskFn> AddTask<F> {
 
     /// The same once more, without arguments.
     pub(crate) fn again(&self) -> Self {
-        let AddTask { name, options, core, unchecked, .. } = self;
-        AddTask { options: options.clone(), core: core.clone(), unchecked: *unchecked, ..AddTask::empty(name.clone()) }
+        let AddTask { name, options, place, unchecked, .. } = self;
+        AddTask {
+            options: options.clone(),
+            place: place.clone(),
+            unchecked: *unchecked,
+            ..AddTask::empty(name.clone())
+        }
     }
 
     /// Waits at most so long for the end of the task: awaiting it then gives a [`Task`], or a [`WaitError`] if it
     /// failed, was cancelled, or is not over in time, in which case it goes on.
     pub fn timeout(self, timeout: Duration) -> AddTask<F, Duration> {
-        let AddTask { name, args, options, core, unchecked, of, .. } = self;
-        AddTask { name, args, options, core, unchecked, wait: timeout, of }
+        let AddTask { name, args, options, place, unchecked, of, .. } = self;
+        AddTask { name, args, options, place, unchecked, wait: timeout, of }
     }
 }
 
 impl<F: TaskFn, W> AddTask<F, W> {
-    /// The app to add it to. Defaults to the app whose body makes the call, else to the installed one.
-    pub fn on(mut self, app: &Qtasks) -> Self {
-        self.core = Some(Arc::clone(app.core()));
+    /// The app to add it to, or the server, by a client. Defaults to the app whose body makes the call, else to the
+    /// installed one.
+    pub fn on(mut self, place: &impl On) -> Self {
+        self.place = Some(place.__place().0);
         self
     }
 
@@ -247,7 +260,7 @@ impl<F: TaskFn, W> AddTask<F, W> {
         self
     }
 
-    /// Puts it into a group: see [`app.group(name)`](Qtasks::group).
+    /// Puts it into a group: see [`app.group(name)`](crate::Qtasks::group).
     pub fn group(self, name: impl AsRef<str>) -> Self {
         self.tag(crate::group::tag(name.as_ref()))
     }
@@ -288,7 +301,7 @@ impl<F: TaskFn, W> AddTask<F, W> {
         self
     }
 
-    /// Stores it without running it, until [`app.start_task(id)`](Qtasks::start_task).
+    /// Stores it without running it, until [`app.start_task(id)`](crate::Qtasks::start_task).
     pub fn held(mut self) -> Self {
         self.options.held = true;
         self
@@ -303,13 +316,13 @@ impl<F: TaskFn, W> AddTask<F, W> {
 
     /// What does not depend on the task function's types: the rest of the code is there once for all.
     pub(crate) fn into_plain(self) -> Plain {
-        let AddTask { name, args, options, core, unchecked, .. } = self;
-        Plain { spec: F::spec(), name, args, options, core, unchecked }
+        let AddTask { name, args, options, place, unchecked, .. } = self;
+        Plain { spec: F::spec(), name, args, options, place, unchecked }
     }
 
     async fn add(self) -> Result<TaskHandle<F>> {
-        let (core, id) = self.into_plain().add().await?;
-        Ok(TaskHandle::new(&core, id))
+        let (place, id) = self.into_plain().add().await?;
+        Ok(TaskHandle::at(place, id))
     }
 }
 
@@ -320,7 +333,7 @@ pub(crate) struct Plain {
     name: Option<String>,
     args: Args,
     options: Options,
-    core: Option<Arc<Core>>,
+    place: Option<At>,
     unchecked: bool,
 }
 
@@ -406,12 +419,18 @@ impl Plain {
             Args::Given(args) => args,
             Args::Late(_) => Err(Error::invalid("its arguments are made when it is added")),
         };
-        (self.core, self.spec, self.name, args)
+        let core = self.place.and_then(|place| place.app("running a body in place").ok());
+        (core, self.spec, self.name, args)
     }
 
-    async fn add(mut self) -> Result<(Arc<Core>, TaskId)> {
-        let (core, parent) = match self.core.take() {
-            Some(core) => {
+    async fn add(mut self) -> Result<(At, TaskId)> {
+        let (core, parent) = match self.place.take() {
+            #[cfg(feature = "client")]
+            Some(At::Server(client)) => {
+                let id = self.add_by(&client).await?;
+                return Ok((At::Server(client), id));
+            }
+            Some(At::App(core)) => {
                 let parent = current::parent(&core);
                 (core, parent)
             }
@@ -420,7 +439,20 @@ impl Plain {
         let new = core.traced(self.into_new(&core, parent).await?);
         let added = core.add(vec![new]).await?;
         let id = added.first().map(|a| a.id).expect("one answer for one task");
-        Ok((core, id))
+        Ok((At::App(core), id))
+    }
+
+    /// Adds it where the client says, which knows its function or not.
+    #[cfg(feature = "client")]
+    async fn add_by(self, client: &crate::client::Client) -> Result<TaskId> {
+        let Plain { spec, name, args, options, unchecked, .. } = self;
+        let Args::Given(args) = args else {
+            return Err(Error::invalid("chains and pipes are an app's own affair: add them where it is served"));
+        };
+        if unchecked {
+            return Err(Error::invalid("`.unchecked()` is for an app: a server adds only what it knows"));
+        }
+        client.add(&name.unwrap_or_else(|| spec.name.to_owned()), &args?, options).await
     }
 }
 
@@ -449,8 +481,8 @@ impl<F: TaskFn> AddTask<F> {
     /// # Errors
     /// As awaiting it; [`Invalid`](ErrorKind::Invalid) on the only thread of the app's own runtime.
     pub fn add_blocking(mut self) -> Result<TaskHandle<F>> {
-        let core = self.resolve()?;
-        crate::blocking::wait(&core, self.add())?
+        let place = self.settle()?;
+        place.wait(self.add())?
     }
 }
 
@@ -465,20 +497,25 @@ where
     /// As awaiting it; [`WaitError::Store`] of kind [`Invalid`](ErrorKind::Invalid) on the only thread of the app's
     /// own runtime.
     pub fn wait_blocking(mut self) -> Result<Task<F>, WaitError<F>> {
-        let core = self.resolve()?;
+        let place = self.settle()?;
         let wait = self.into_future();
-        crate::blocking::wait(&core, wait)?
+        place.wait(wait)?
     }
 }
 
 impl<F: TaskFn, W> AddTask<F, W> {
     /// The app that it goes to, found on the caller's thread.
     pub(crate) fn resolve(&mut self) -> Result<Arc<Core>> {
-        let core = match self.core.take() {
-            Some(core) => core,
-            None => current::core()?.0,
+        self.settle()?.app("an `Iter`")
+    }
+
+    /// Where it goes to, found on the caller's thread.
+    fn settle(&mut self) -> Result<At> {
+        let place = match self.place.take() {
+            Some(place) => place,
+            None => At::App(current::core()?.0),
         };
-        self.core = Some(Arc::clone(&core));
-        Ok(core)
+        self.place = Some(place.clone());
+        Ok(place)
     }
 }

@@ -89,6 +89,14 @@ pub(crate) fn wait<T: Send + 'static>(core: &Core, future: impl Future<Output = 
         let message = "this would block the only thread of the runtime that it waits for: use `.await`";
         return Err(Error::invalid(message));
     }
+    wait_for(runtime, future)
+}
+
+/// The same, where nobody is blocked for ever by that.
+pub(crate) fn wait_for<T: Send + 'static>(
+    runtime: &Handle,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<T> {
     let _lent = current::lend();
     let (send, receive) = mpsc::channel();
     // What a body does so is its own doing wherever it is polled: the tasks that it adds are its children.

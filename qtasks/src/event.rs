@@ -93,8 +93,8 @@ pub enum EventKind {
     Retry {
         /// How it failed.
         error: TaskFailure,
-        /// When the next attempt is due.
-        #[serde(with = "crate::task::time")]
+        /// When the next attempt is due; in JSON `due_at`, as the event has an `at` of its own.
+        #[serde(rename = "due_at", with = "crate::task::time")]
         at: SystemTime,
     },
     /// The body came to its end. The last event.
@@ -673,3 +673,4 @@ impl<'de> Deserialize<'de> for EventBatch {
 pub(crate) mod packed;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wire;

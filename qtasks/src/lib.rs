@@ -37,11 +37,18 @@ mod add_task;
 mod app;
 pub mod blocking;
 mod chain;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 mod group;
 mod handle;
+#[cfg(feature = "http")]
+pub mod http;
 mod inline;
 mod iter;
 mod output;
+mod place;
 mod stream_task;
 #[cfg(feature = "test")]
 pub mod test;
@@ -69,6 +76,7 @@ pub use middleware::{
     Attempt, AttemptOutcome, AttemptService, BoxError, Middleware, MiddlewareSpec, Next, Stopped, Tower,
 };
 pub use output::{Output, Piece, Text};
+pub use place::On;
 pub use rate::Rate;
 pub use retry::{Retry, RetryPolicy};
 pub use schedule::{CatchUp, Schedule, ScheduleHandle};

@@ -49,6 +49,18 @@ pub(crate) struct Choice {
     pub(crate) changes: Vec<(&'static TaskSpec, Change)>,
 }
 
+impl Choice {
+    /// Whether there are no task functions at all.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_empty(&self) -> bool {
+        let none = match &self.only {
+            Some(only) => only.is_empty(),
+            None => inventory::iter::<Registration>.into_iter().next().is_none(),
+        };
+        none && self.more.is_empty() && self.made.is_empty()
+    }
+}
+
 /// Changes an app's copy of a spec.
 pub(crate) type Change = Box<dyn FnOnce(TaskSpec) -> TaskSpec + Send>;
 
@@ -191,18 +203,23 @@ impl Registry {
 
     /// There is no such name: which are near it?
     pub(crate) fn unknown(&self, name: &str) -> Error {
-        let mut near: Vec<_> = self.names().into_iter().map(|known| (distance(name, known), known)).collect();
-        near.sort_unstable();
-        near.retain(|(distance, known)| *distance <= known.len().max(name.len()) / 3 + 1);
         let mut message = format!("no task named {name:?}");
         if self.specs.is_empty() {
             message.push_str("; no task function is linked: a crate of tasks needs a `use my_tasks as _;`");
-        } else if !near.is_empty() {
-            let near: Vec<_> = near.iter().take(3).map(|(_, known)| format!("{known:?}")).collect();
-            let _ = write!(message, "; did you mean {}?", near.join(" or "));
+        } else if let Some(near) = near(name, &self.names()) {
+            let _ = write!(message, "; did you mean {near}?");
         }
         Error::new(ErrorKind::NotFound, message)
     }
+}
+
+/// The names that are near one that there is not, in words.
+pub(crate) fn near(name: &str, names: &[&str]) -> Option<String> {
+    let mut near: Vec<_> = names.iter().map(|known| (distance(name, known), *known)).collect();
+    near.sort_unstable();
+    near.retain(|(distance, known)| *distance <= known.len().max(name.len()) / 3 + 1);
+    let near: Vec<_> = near.iter().take(3).map(|(_, known)| format!("{known:?}")).collect();
+    (!near.is_empty()).then(|| near.join(" or "))
 }
 
 /// What needs a later version: such a task is refused when it is added.
@@ -255,6 +272,24 @@ impl Published {
     /// The names of its arguments, in order.
     pub(crate) fn names(&self) -> Vec<String> {
         self.args.iter().map(|a| a.name.clone()).collect()
+    }
+
+    /// Its arguments, in order: name, type, and whether a call must give it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn args(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        self.args.iter().map(|arg| (&*arg.name, &*arg.ty, arg.required))
+    }
+
+    /// All that workers have published, by name.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn all(store: &dyn Store) -> Result<Vec<(String, Self)>> {
+        let prefix = published_key("");
+        let docs = store.doc_list(prefix.clone()).await?;
+        let read = |doc: crate::store::Doc| {
+            let name = doc.key.strip_prefix(&prefix)?.to_owned();
+            Some((name, serde_json::from_slice(&doc.bytes).ok()?))
+        };
+        Ok(docs.into_iter().filter_map(read).collect())
     }
 
     /// The spec that some worker has published under a name.

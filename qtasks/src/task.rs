@@ -47,7 +47,7 @@ impl TaskId {
         TaskId(Uuid::nil())
     }
 
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "http", feature = "sqlite"))]
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }

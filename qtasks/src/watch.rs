@@ -6,6 +6,7 @@
 //! at without one.
 
 mod ends;
+mod shared;
 mod stream;
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ use crate::task::{Rewind, TaskFailure, TaskId, TaskRecord};
 use crate::worker::Worker;
 
 pub(crate) use ends::Ends;
+pub(crate) use shared::Shared;
 pub use stream::{Events, Values};
 
 /// How many events a watcher reads from the store at once.
@@ -333,7 +335,7 @@ struct Tail {
 
 #[derive(Default)]
 struct Ring {
-    batches: VecDeque<EventBatch>,
+    batches: VecDeque<Shared>,
     start_seq: u64,
     next_seq: u64,
     bytes: usize,
@@ -382,7 +384,7 @@ impl Ring {
     fn push(&mut self, slice: Slice) {
         for batch in slice.events {
             self.bytes += batch.bytes();
-            self.batches.push_back(batch);
+            self.batches.push_back(batch.into());
         }
         self.next_seq = slice.next_seq;
         if self.rewinds.len() != slice.rewinds.len() {
@@ -396,8 +398,8 @@ impl Ring {
         }
     }
 
-    /// What there is from `seq` on.
-    fn from(&self, seq: u64) -> Newest {
+    /// What there is from `seq` on: batches, until they have so many bytes.
+    fn from(&self, seq: u64, bytes_max: usize) -> Newest {
         if seq < self.start_seq {
             return Newest::Behind;
         }
@@ -409,8 +411,15 @@ impl Ring {
             };
         }
         let first = self.batches.partition_point(|b| b.end_seq() <= seq);
-        let batches = self.batches.iter().skip(first).map(|b| b.slice(seq, usize::MAX)).collect();
-        Newest::Part(Part { batches, rewinds: Arc::clone(&self.rewinds), next_seq: self.next_seq })
+        let mut bytes = 0;
+        let some = self.batches.iter().skip(first).take_while(|batch| {
+            let more = bytes < bytes_max;
+            bytes += batch.bytes();
+            more
+        });
+        let batches: Vec<_> = some.map(|batch| batch.since(seq)).collect();
+        let next_seq = batches.last().map_or(seq, |batch| batch.end_seq());
+        Newest::Part(Part { batches, rewinds: Arc::clone(&self.rewinds), next_seq })
     }
 }
 
@@ -424,7 +433,7 @@ enum Newest {
 
 /// Consecutive events, with what was void when they were read.
 pub(crate) struct Part {
-    pub(crate) batches: Vec<EventBatch>,
+    pub(crate) batches: Vec<Shared>,
     pub(crate) rewinds: Arc<[Rewind]>,
     next_seq: u64,
 }
@@ -469,12 +478,27 @@ pub(crate) struct Cursor {
     hub: Arc<Hub>,
     id: TaskId,
     next_seq: u64,
+    /// About so many bytes come at once.
+    part_bytes: usize,
     tail: Option<(Arc<Tail>, watch::Receiver<()>)>,
 }
 
 impl Cursor {
     pub(crate) fn new(hub: Arc<Hub>, id: TaskId, from_seq: u64) -> Self {
-        Cursor { hub, id, next_seq: from_seq.max(1), tail: None }
+        Cursor { hub, id, next_seq: from_seq.max(1), part_bytes: usize::MAX, tail: None }
+    }
+
+    /// For one who may stop reading: takes about so many bytes at once, and holds no more.
+    #[cfg(feature = "http")]
+    pub(crate) fn in_parts_of(mut self, bytes: usize) -> Self {
+        self.part_bytes = bytes;
+        self
+    }
+
+    /// The `seq` that comes next.
+    #[cfg(feature = "http")]
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.next_seq
     }
 
     /// The next events, when there are some; `None` after the end.
@@ -489,7 +513,7 @@ impl Cursor {
         loop {
             let Some((tail, grown)) = &mut self.tail else { return Ok(None) };
             grown.borrow_and_update();
-            let newest = lock(&tail.ring).from(self.next_seq);
+            let newest = lock(&tail.ring).from(self.next_seq, self.part_bytes);
             match newest {
                 Newest::Part(part) => {
                     self.next_seq = part.next_seq;
@@ -514,7 +538,9 @@ impl Cursor {
     }
 
     async fn read(&self) -> Result<Slice> {
-        let read = Read { id: self.id, from_seq: self.next_seq, limit: PAGE, what: What::Events };
+        // One that holds little at once reads little at once: a value is seldom smaller than that.
+        let limit = PAGE.min(self.part_bytes / 64);
+        let read = Read { id: self.id, from_seq: self.next_seq, limit, what: What::Events };
         self.hub.store.read(read).await
     }
 
@@ -523,7 +549,8 @@ impl Cursor {
         if !slice.events.is_empty() {
             self.next_seq = slice.next_seq;
             let rewinds = slice.rewinds.into();
-            return Some(Part { batches: slice.events, rewinds, next_seq: slice.next_seq });
+            let batches = slice.events.into_iter().map(Shared::from).collect();
+            return Some(Part { batches, rewinds, next_seq: slice.next_seq });
         }
         if slice.ended {
             self.tail = None;
@@ -537,7 +564,7 @@ impl Cursor {
     }
 
     /// How many yields held when the log ended with `seq`.
-    async fn held_at(&self, seq: u64) -> Result<u64> {
+    pub(crate) async fn held_at(&self, seq: u64) -> Result<u64> {
         let mut to = seq;
         loop {
             let from_seq = to.saturating_sub(BACK).max(1);

@@ -6,6 +6,7 @@
 mod build;
 mod direct;
 mod fanout;
+mod http;
 mod iter;
 mod latency;
 mod memory;
@@ -21,12 +22,13 @@ use table::Table;
 /// A section: its name, and what it adds to the table.
 type Section = (&'static str, fn(&mut Table));
 
-const SECTIONS: [Section; 14] = [
+const SECTIONS: [Section; 15] = [
     ("direct", direct::run),
     ("tasks", tasks::run),
     ("yields", yields::run),
     ("latency", latency::run),
     ("fanout", fanout::run),
+    ("http", http::run),
     ("iter", iter::run),
     ("sqlite-yields", sqlite::yields::run),
     ("sqlite-tasks", sqlite::tasks::run),

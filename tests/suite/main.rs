@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and say what it did")]
 
 mod attempts;
+mod cli;
 mod crash;
 mod executors;
 mod forms;
+mod http;
 mod introspection;
 mod isolation;
 mod iters;

@@ -23,8 +23,8 @@ use crate::worker::Around;
 #[must_use = "an app is made by `.start().await`"]
 #[derive(Default)]
 pub struct Builder {
-    pub(super) url: Option<String>,
-    pub(super) store: Option<Arc<dyn Store>>,
+    pub(crate) url: Option<String>,
+    pub(crate) store: Option<Arc<dyn Store>>,
     pub(super) states: States,
     pub(super) choice: Choice,
     pub(super) config: Config,
@@ -301,6 +301,12 @@ impl Builder {
     /// As [`start`](Self::start), save what is about a worker.
     pub async fn open(self) -> Result<Qtasks> {
         Qtasks::start(self, false).await
+    }
+
+    /// Whether it has task functions.
+    #[cfg(feature = "cli")]
+    pub(crate) fn has_tasks(&self) -> bool {
+        !self.choice.is_empty()
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -102,6 +102,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Of which version the tables of a file are; 0 if it is not there.
+#[cfg(feature = "cli")]
+pub(crate) fn schema_version(path: &str) -> Result<usize> {
+    schema::version_of(Path::new(parse(path)?.0))
+}
+
+/// The path and the parameters of a URL without its `sqlite:`.
+fn parse(path: &str) -> Result<(&str, Durability)> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path == ":memory:" {
+        return Err(Error::invalid("`sqlite:` takes the path of a file: `sqlite:tasks.db`; in memory it is `memory:`"));
+    }
+    let mut durability = Durability::default();
+    for parameter in query.split('&').filter(|p| !p.is_empty()) {
+        durability = match parameter {
+            "durability=fast" => Durability::Fast,
+            "durability=strict" => Durability::Strict,
+            _ => {
+                let rule = "there are `durability=fast` and `durability=strict`";
+                return Err(Error::invalid(format!("`{parameter}` is no parameter of a `sqlite:` URL; {rule}")));
+            }
+        };
+    }
+    Ok((path, durability))
+}
+
 impl SqliteStore {
     /// Opens the file of a URL without its `sqlite:`: a path, with `?durability=fast` or `?durability=strict` behind
     /// it. The file is made, readable for its owner only, if it is not there; its directory must be.
@@ -110,24 +137,7 @@ impl SqliteStore {
     /// [`Invalid`](ErrorKind::Invalid) for no path, an unknown parameter, a database of something else or of a later
     /// version; [`Unavailable`](ErrorKind::Unavailable) if the file can't be opened.
     pub fn open(path: &str) -> Result<Arc<dyn Store>> {
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let path = path.strip_prefix("//").unwrap_or(path);
-        if path.is_empty() || path == ":memory:" {
-            return Err(Error::invalid(
-                "`sqlite:` takes the path of a file: `sqlite:tasks.db`; in memory it is `memory:`",
-            ));
-        }
-        let mut durability = Durability::default();
-        for parameter in query.split('&').filter(|p| !p.is_empty()) {
-            durability = match parameter {
-                "durability=fast" => Durability::Fast,
-                "durability=strict" => Durability::Strict,
-                _ => {
-                    let rule = "there are `durability=fast` and `durability=strict`";
-                    return Err(Error::invalid(format!("`{parameter}` is no parameter of a `sqlite:` URL; {rule}")));
-                }
-            };
-        }
+        let (path, durability) = parse(path)?;
         let store: Arc<dyn Store> = SqliteStore::shared(Path::new(path), durability)?;
         Ok(store)
     }

@@ -95,6 +95,17 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     }
 }
 
+#[cfg(feature = "client")]
+impl<T: DeserializeOwned> Value<T> {
+    /// Of whoever only reads.
+    pub(crate) const fn read_only() -> Self {
+        Value {
+            write: |_, _| Err(serde::ser::Error::custom("it is only read")),
+            read: |raw| serde_json::from_slice(raw),
+        }
+    }
+}
+
 impl Value<Never> {
     pub(crate) const fn never() -> Self {
         Value { write: |v, _| match *v {}, read: |_| Err(serde::de::Error::custom("a plain task yields nothing")) }

@@ -9,21 +9,26 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::future::BoxFuture;
+#[cfg(feature = "client")]
+use futures::stream::{BoxStream, StreamExt as _};
+use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
-use super::{Cursor, Hub, Part};
+use super::{Cursor, Hub, Part, Shared};
 use crate::app::current::{Lent, lend};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, EventBatch, EventCode, EventRef, is_void};
-use crate::task::{Generates, Rewind, TaskId, Value};
+#[cfg(feature = "client")]
+use crate::event::EventKind;
+use crate::event::{Event, EventCode, EventRef, is_void};
+use crate::task::{Generates, Rewind, TaskFailure, TaskId, Value};
 
 /// Where a stream is in the part that it reads.
 struct Reader {
     /// `None` while the next part is being fetched.
     cursor: Option<Cursor>,
     fetching: Option<BoxFuture<'static, (Cursor, Fetched)>>,
-    batches: std::vec::IntoIter<EventBatch>,
-    batch: Option<EventBatch>,
+    batches: std::vec::IntoIter<Shared>,
+    batch: Option<Shared>,
     at: usize,
     rewinds: Arc<[Rewind]>,
     #[cfg(feature = "metrics")]
@@ -95,9 +100,10 @@ impl Reader {
 ///
 /// Ends after the last value of a completed task. Else it ends after one error: of kind
 /// [`TaskFailed`](ErrorKind::TaskFailed) (cancelled tasks too), [`Rewound`](ErrorKind::Rewound),
-/// [`Gone`](ErrorKind::Gone), [`TimedOut`](ErrorKind::TimedOut) or [`Unavailable`](ErrorKind::Unavailable).
+/// [`Gone`](ErrorKind::Gone), [`Reset`](ErrorKind::Reset), [`TimedOut`](ErrorKind::TimedOut) or
+/// [`Unavailable`](ErrorKind::Unavailable).
 pub struct Values<F: Generates> {
-    reader: Reader,
+    source: Source,
     value: Value<F::Yield>,
     id: TaskId,
     /// How many values this reader has, with those before its start; `None` until that is known.
@@ -105,10 +111,54 @@ pub struct Values<F: Generates> {
     counting: Option<BoxFuture<'static, Result<u64>>>,
     after_seq: u64,
     idle: Option<Idle>,
-    runtime: tokio::runtime::Handle,
+    runtime: Handle,
     /// Held while a body waits for a value.
     lent: Option<Lent>,
     over: bool,
+}
+
+/// Where the events come from.
+enum Source {
+    Log(Reader),
+    /// Those that hold, and of rewinds those that this reader has to be told.
+    #[cfg(feature = "client")]
+    Server(BoxStream<'static, Result<Event>>),
+}
+
+/// What an event is to one who reads values.
+enum Step<T> {
+    Value(u64, Result<T, serde_json::Error>),
+    Rewound { to: u64, seq: u64 },
+    Failed(TaskFailure),
+    Over,
+    Nothing,
+}
+
+impl<T> Step<T> {
+    /// The event that a reader found, for one who has so many values.
+    #[inline]
+    fn next(reader: &mut Reader, handed: u64, value: Value<T>) -> Self {
+        let (event, rewinds) = reader.take();
+        match event.code {
+            EventCode::Yield if !is_void(&event, rewinds) => Step::Value(event.index, (value.read)(event.data)),
+            EventCode::Rewind if handed > event.index => Step::Rewound { to: event.index, seq: event.seq },
+            EventCode::Completed => Step::Over,
+            EventCode::Failed | EventCode::Cancelled => Step::Failed(event.failure().expect("such an event tells how")),
+            _ => Step::Nothing,
+        }
+    }
+
+    #[cfg(feature = "client")]
+    fn of_served(event: Event, value: Value<T>) -> Self {
+        match event.kind {
+            EventKind::Yield { index, value: raw, .. } => Step::Value(index, (value.read)(raw.as_bytes())),
+            EventKind::Rewind { to } => Step::Rewound { to, seq: event.seq },
+            EventKind::Completed { .. } => Step::Over,
+            EventKind::Failed { error } => Step::Failed(error),
+            EventKind::Cancelled { reason } => Step::Failed(TaskFailure::cancelled(&reason, event.attempt)),
+            _ => Step::Nothing,
+        }
+    }
 }
 
 struct Idle {
@@ -125,7 +175,7 @@ impl<F: Generates> fmt::Debug for Values<F> {
 impl<F: Generates> Values<F> {
     pub(crate) fn new(hub: &Arc<Hub>, id: TaskId, after_seq: u64) -> Self {
         Values {
-            reader: Reader::new(hub, id, after_seq.saturating_add(1)),
+            source: Source::Log(Reader::new(hub, id, after_seq.saturating_add(1))),
             value: F::__codec().yields,
             id,
             handed: (after_seq == 0).then_some(0),
@@ -133,6 +183,29 @@ impl<F: Generates> Values<F> {
             after_seq,
             idle: None,
             runtime: hub.runtime.clone(),
+            lent: None,
+            over: false,
+        }
+    }
+
+    /// The values among events that a server sends.
+    #[cfg(feature = "client")]
+    pub(crate) fn served(
+        events: BoxStream<'static, Result<Event>>,
+        id: TaskId,
+        after_seq: u64,
+        runtime: &Handle,
+    ) -> Self {
+        Values {
+            source: Source::Server(events),
+            value: F::__codec().yields,
+            id,
+            // The server counts.
+            handed: Some(0),
+            counting: None,
+            after_seq,
+            idle: None,
+            runtime: runtime.clone(),
             lent: None,
             over: false,
         }
@@ -156,10 +229,15 @@ impl<F: Generates> Values<F> {
         if self.handed.is_some() {
             return Poll::Ready(Ok(()));
         }
-        let (reader, id, seq) = (&self.reader, self.id, self.after_seq);
-        let counting = self.counting.get_or_insert_with(|| {
-            let hub = Arc::clone(&reader.cursor.as_ref().expect("nothing is fetched yet").hub);
-            Box::pin(async move { Cursor::new(hub, id, seq).held_at(seq).await })
+        let (id, seq) = (self.id, self.after_seq);
+        let source = &self.source;
+        let counting = self.counting.get_or_insert_with(|| match source {
+            Source::Log(reader) => {
+                let hub = Arc::clone(&reader.cursor.as_ref().expect("nothing is fetched yet").hub);
+                Box::pin(async move { Cursor::new(hub, id, seq).held_at(seq).await })
+            }
+            #[cfg(feature = "client")]
+            Source::Server(_) => Box::pin(std::future::ready(Ok(0))),
         });
         self.handed = Some(ready!(counting.as_mut().poll(cx))?);
         self.counting = None;
@@ -171,47 +249,60 @@ impl<F: Generates> Values<F> {
             return self.end(error);
         }
         loop {
-            match ready!(self.reader.poll_event(cx)) {
-                Ok(Some(())) => {}
-                Ok(None) => {
-                    self.over = true;
-                    return Poll::Ready(None);
-                }
-                Err(error) => return self.end(error),
-            }
-            let handed = self.handed.unwrap_or_default();
-            let (event, rewinds) = self.reader.take();
-            match event.code {
-                EventCode::Yield if !is_void(&event, rewinds) => {
-                    let index = event.index;
-                    let value = (self.value.read)(event.data);
+            match ready!(self.poll_step(cx)) {
+                Ok(Step::Value(index, value)) => {
                     self.handed = Some(index + 1);
                     return match value {
                         Ok(value) => Poll::Ready(Some(Ok(value))),
                         Err(e) => {
-                            let message = format!("value {index} of task {}: {e}", self.id);
+                            let message = format!("value {} of task {}: {e}", self.place_of(index), self.id);
                             self.end(Error::new(ErrorKind::Codec, message).with_source(e))
                         }
                     };
                 }
-                EventCode::Rewind if handed > event.index => {
-                    let (to, seq) = (event.index, event.seq);
+                Ok(Step::Rewound { to, seq }) => {
                     let message = format!(
                         "of the values of task {}, those from {to} on are void: keep {to}, and go on with `stream_after({seq})`",
                         self.id
                     );
                     return self.end(Error::new(ErrorKind::Rewound { to, seq }, message));
                 }
-                EventCode::Completed => {
+                Ok(Step::Failed(failure)) => {
+                    return self.end(Error::task_failed(format!("task {}: {failure}", self.id), failure));
+                }
+                Ok(Step::Over) => {
                     self.over = true;
                     return Poll::Ready(None);
                 }
-                EventCode::Failed | EventCode::Cancelled => {
-                    let failure = event.failure().expect("such an event tells how");
-                    return self.end(Error::task_failed(format!("task {}: {failure}", self.id), failure));
-                }
-                _ => {}
+                Ok(Step::Nothing) => {}
+                Err(error) => return self.end(error),
             }
+        }
+    }
+
+    /// Ready when there is an event, or none any more.
+    #[inline]
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step<F::Yield>>> {
+        Poll::Ready(match &mut self.source {
+            Source::Log(reader) => match ready!(reader.poll_event(cx)) {
+                Ok(Some(())) => Ok(Step::next(reader, self.handed.unwrap_or_default(), self.value)),
+                Ok(None) => Ok(Step::Over),
+                Err(error) => Err(error),
+            },
+            #[cfg(feature = "client")]
+            Source::Server(events) => match ready!(events.poll_next_unpin(cx)) {
+                Some(event) => event.map(|event| Step::of_served(event, self.value)),
+                None => Ok(Step::Over),
+            },
+        })
+    }
+
+    /// Which value it is, for people: whoever began in the middle of a served log knows no more than where.
+    fn place_of(&self, index: u64) -> String {
+        match (&self.source, self.after_seq) {
+            #[cfg(feature = "client")]
+            (Source::Server(_), seq @ 1..) => format!("{index} behind {seq}"),
+            _ => index.to_string(),
         }
     }
 
@@ -267,7 +358,7 @@ impl<F: Generates> Unpin for Values<F> {}
 /// A log as it is, void events included: from [`TaskHandle::events_from`](crate::TaskHandle::events_from). Ends after
 /// the end of the log, or after one error.
 pub struct Events {
-    reader: Reader,
+    source: Source,
     over: bool,
 }
 
@@ -279,7 +370,13 @@ impl fmt::Debug for Events {
 
 impl Events {
     pub(crate) fn new(hub: &Arc<Hub>, id: TaskId, from_seq: u64) -> Self {
-        Events { reader: Reader::new(hub, id, from_seq), over: false }
+        Events { source: Source::Log(Reader::new(hub, id, from_seq)), over: false }
+    }
+
+    /// All events, as a server sends them.
+    #[cfg(feature = "client")]
+    pub(crate) fn served(events: BoxStream<'static, Result<Event>>) -> Self {
+        Events { source: Source::Server(events), over: false }
     }
 }
 
@@ -291,21 +388,24 @@ impl Stream for Events {
         if me.over {
             return Poll::Ready(None);
         }
-        let item = match ready!(me.reader.poll_event(cx)) {
-            Ok(Some(())) => {
-                let (event, _) = me.reader.take();
-                me.over = event.code.is_end();
-                Some(Ok(event.to_event()))
-            }
-            Ok(None) => {
-                me.over = true;
-                None
-            }
-            Err(error) => {
-                me.over = true;
-                Some(Err(error))
-            }
-        };
-        Poll::Ready(item)
+        Poll::Ready(match &mut me.source {
+            Source::Log(reader) => match ready!(reader.poll_event(cx)) {
+                Ok(Some(())) => {
+                    let (event, _) = reader.take();
+                    me.over = event.code.is_end();
+                    Some(Ok(event.to_event()))
+                }
+                Ok(None) => {
+                    me.over = true;
+                    None
+                }
+                Err(error) => {
+                    me.over = true;
+                    Some(Err(error))
+                }
+            },
+            #[cfg(feature = "client")]
+            Source::Server(events) => ready!(events.poll_next_unpin(cx)),
+        })
     }
 }

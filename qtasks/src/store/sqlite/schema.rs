@@ -257,6 +257,15 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<()> {
     tx.commit().map_err(sql)
 }
 
+/// How many migrations a file has had, which is left as it is; none if it is not there.
+#[cfg(feature = "cli")]
+pub(super) fn version_of(path: &Path) -> Result<usize> {
+    match path.exists() {
+        true => version(&connect(path, Role::Reader)?, path),
+        false => Ok(0),
+    }
+}
+
 /// How many migrations a file has had, if it is one of ours or empty.
 fn version(db: &Connection, path: &Path) -> Result<usize> {
     let sql = |e: rusqlite::Error| super::to_error(&e, path);

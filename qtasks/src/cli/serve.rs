@@ -1,0 +1,140 @@
+//! `worker`, `serve`, `dev`: what runs until it is told to stop.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::End;
+use super::args::{Listen, Worker};
+use super::out::Out;
+use super::target::{self, Target};
+use crate::app::{Builder, Qtasks};
+use crate::error::{Error, Result};
+use crate::http::{Config, Server};
+
+/// A worker on a store that others can reach.
+pub(super) async fn worker(url: &str, builder: Builder, worker: &Worker, out: &Out) -> Result<End> {
+    if builder.store.is_none() && target::is_memory(url) {
+        let message = format!("no other process can reach `{url}`: give `--store sqlite:PATH`, or take `dev`");
+        return Err(Error::invalid(message));
+    }
+    let app = start(url, builder, worker, out).await?;
+    until_told(&app, || {
+        works(&app, url, out);
+        Ok(())
+    })
+    .await
+}
+
+/// A server without a worker.
+pub(super) async fn serve(url: &str, builder: Builder, listen: &Listen, out: &Out) -> Result<End> {
+    let target = Target::open(url, builder).await?;
+    let app = target.app("serve")?;
+    let server = server(app, listen).await?;
+    let end = until_told(app, || listens(&server, listen, out)).await;
+    server.shutdown().await;
+    end
+}
+
+/// Both.
+pub(super) async fn dev(url: &str, builder: Builder, worker: &Worker, listen: &Listen, out: &Out) -> Result<End> {
+    let app = start(url, builder, worker, out).await?;
+    let server = server(&app, listen).await?;
+    let end = until_told(&app, || {
+        works(&app, url, out);
+        listens(&server, listen, out)
+    });
+    let end = end.await;
+    server.shutdown().await;
+    end
+}
+
+/// Runs an app until a signal comes. It is announced when signals are heard: whoever reads that may send one.
+async fn until_told(app: &Qtasks, announce: impl FnOnce() -> Result<()>) -> Result<End> {
+    let mut run = pin!(app.run());
+    match futures::poll!(run.as_mut()) {
+        Poll::Ready(over) => over?,
+        Poll::Pending => {
+            announce()?;
+            run.await?;
+        }
+    }
+    Ok(End::Done)
+}
+
+async fn start(url: &str, mut builder: Builder, worker: &Worker, out: &Out) -> Result<Qtasks> {
+    target::check(url, "worker")?;
+    if !builder.has_tasks() {
+        return Err(Error::invalid(format!(
+            "`{}` has no task functions to run: call `qtasks::cli::main()` in the program that has them, and start its \
+             `worker`",
+            out.name
+        )));
+    }
+    if let Some(tasks) = worker.concurrency {
+        builder = builder.concurrency(tasks);
+    }
+    if !worker.queue.is_empty() {
+        builder = builder.queues(&worker.queue);
+    }
+    builder.store(url).install().start().await
+}
+
+fn works(app: &Qtasks, url: &str, out: &Out) {
+    let functions = app.registered().count();
+    out.note(format_args!("a worker for {functions} task functions runs on `{url}`; Ctrl-C ends it"));
+}
+
+async fn server(app: &Qtasks, listen: &Listen) -> Result<Server> {
+    let config = match &listen.socket {
+        None => Config::default().listen(address(&listen.host, listen.port)),
+        #[cfg(unix)]
+        Some(path) => Config::default().socket(match path {
+            Some(path) => path.clone(),
+            None => private_socket()?,
+        }),
+        #[cfg(not(unix))]
+        Some(_) => return Err(Error::invalid("`--socket` needs Unix: leave it out")),
+    };
+    app.serve(if listen.no_auth { config.no_auth() } else { config }).await
+}
+
+fn listens(server: &Server, listen: &Listen, out: &Out) -> Result<()> {
+    match out.json {
+        true => out.json(&serde_json::json!({ "url": server.url() }))?,
+        false => out.data(server.url())?,
+    }
+    if listen.no_auth {
+        out.note("whoever can reach it may do everything");
+    } else if let Some((file, token)) = server.new_token() {
+        out.note(format_args!("its token is new, and kept in {}", file.display()));
+        out.note(format_args!("send it with each request: `Authorization: Bearer {token}`"));
+    } else {
+        out.note("requests need a token: of `QTASKS_TOKEN`, or of `qtasks/tokens` in the folder for state");
+    }
+    Ok(())
+}
+
+/// An address and a port; an IPv6 address stands in brackets.
+fn address(host: &str, port: u16) -> String {
+    match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}
+
+/// A socket in a folder that nobody else can enter.
+#[cfg(unix)]
+fn private_socket() -> Result<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let home = || folder("HOME").map(|home| home.join(".local/state"));
+    let base = folder("XDG_RUNTIME_DIR").or_else(|| folder("XDG_STATE_HOME")).or_else(home);
+    let Some(folder) = base.map(|base| base.join("qtasks")) else {
+        return Err(Error::invalid("there is no folder for the socket: give `--socket PATH`, or set `HOME`"));
+    };
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let made = builder.recursive(true).create(&folder);
+    made.map_err(|error| Error::invalid(format!("the folder {} can't be made: {error}", folder.display())))?;
+    Ok(folder.join("http.sock"))
+}
