@@ -93,14 +93,8 @@ impl Options {
         Ok(self)
     }
 
-    /// Whether it was given a trace.
-    #[cfg(feature = "client")]
-    pub(crate) fn has_trace(&self) -> bool {
-        self.traceparent.is_some() || self.tracestate.is_some()
-    }
-
     /// A trace as the store knows it.
-    fn traced(mut self) -> Result<Self> {
+    pub(crate) fn traced(mut self) -> Result<Self> {
         self.trace = TraceContext::given(self.traceparent.take(), self.tracestate.take())?;
         Ok(self)
     }

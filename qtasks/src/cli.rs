@@ -46,6 +46,7 @@ mod find;
 mod follow;
 mod out;
 mod progress;
+mod seen;
 mod serve;
 mod show;
 mod table;
@@ -138,6 +139,19 @@ async fn run(args: Vec<OsString>, builder: Builder) -> End {
     }
 }
 
+/// The man page of the whole, or of one of its commands.
+fn man(page: Option<&str>, out: &Out) -> Result<End> {
+    let mut whole = command(&out.name);
+    whole.build();
+    let Some(page) = page else { return out.bytes(|to| clap_mangen::Man::new(whole).render(to)) };
+    let Some(of) = whole.find_subcommand(page) else {
+        let name = &out.name;
+        return Err(Error::invalid(format!("there is no command `{page}`: `{name} help` lists those that there are")));
+    };
+    let of = of.clone().name(format!("{}-{page}", out.name));
+    out.bytes(|to| clap_mangen::Man::new(of).render(to))
+}
+
 async fn execute(cli: Cli, builder: Builder, out: &Out) -> Result<End> {
     let named = cli.store.filter(|url| !url.is_empty()).or_else(|| builder.url.clone());
     let url = named.clone().unwrap_or_else(|| STORE.to_owned());
@@ -149,7 +163,7 @@ async fn execute(cli: Cli, builder: Builder, out: &Out) -> Result<End> {
                 Ok(())
             });
         }
-        Command::Man => return out.bytes(|to| clap_mangen::Man::new(command(&out.name)).render(to)),
+        Command::Man { command: page } => return man(page.as_deref(), out),
         Command::Migrate { url: other } => return upkeep::migrate(other.as_deref().unwrap_or(&url), out).await,
         Command::Worker(worker) => return serve::worker(&url, builder, &worker, out).await,
         Command::Serve(listen) => return serve::serve(&url, builder, &listen, out).await,

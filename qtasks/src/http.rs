@@ -5,7 +5,7 @@
 //!
 //! | route | scope | |
 //! | --- | --- | --- |
-//! | `POST /v1/tasks` | add | `{"task":"count","args":{"n":5}}`, and what [`AddTask`](crate::AddTask) takes besides: 202 with the record and its `Location`. With `Prefer: wait=10` 200 and the values, if it has ended by then; with `Accept: text/event-stream` its events at once. `Idempotency-Key` adds it once |
+//! | `POST /v1/tasks` | add | `{"task":"count","args":{"n":5}}`, and what [`AddTask`](crate::AddTask) takes besides: 202 with the record and its `Location`. With `Prefer: wait=10` 200 and the values, if it has ended by then; with `Accept: text/event-stream` its events at once. `Idempotency-Key` adds it once, `traceparent` and `tracestate` say which trace it belongs to |
 //! | `GET /v1/tasks` | read | a page of records, the newest first: `status` (some, with commas), `task`, `queue`, `tag`, `parent`, `limit` (50, at most 1,000), `cursor` |
 //! | `GET /v1/tasks/{id}` | read | the [record](crate::TaskRecord); `include=returning,output` adds those |
 //! | `GET /v1/tasks/{id}/events` | read, or a ticket | the log: see below |
@@ -18,6 +18,8 @@
 //! | `GET /openapi.json` | read | all of this as OpenAPI 3.1, with an operation for each task function; with the feature `schema` it has their types |
 //! | `GET /health` | none | 200 `OK` |
 //! | `GET /ready` | none | 200 while the store answers, else 503 |
+//! | `GET /metrics` | read | for Prometheus: `qtasks_tasks{queue,status}` and `qtasks_queue_paused{queue}` of the store, then what [`Service::metrics`] gives |
+//! | `GET /` | none | a page for browsers: the tasks and their logs, live, with the token of whoever looks at them |
 //!
 //! # The log
 //!
@@ -75,9 +77,11 @@ use crate::app::Qtasks;
 
 mod access;
 mod auth;
+mod dashboard;
 mod events;
 mod frames;
 mod input;
+mod metrics;
 mod openapi;
 mod problem;
 mod read;
@@ -102,6 +106,7 @@ pub fn service(app: &Qtasks) -> Service {
         app: app.clone(),
         access: Access::default(),
         hosts: None,
+        recorded: None,
         body_time: Duration::from_secs(30),
         closing: app.core().closed(),
     })
@@ -121,6 +126,8 @@ struct Inner {
     access: Access,
     /// The names that it answers to; `None` for any.
     hosts: Option<Vec<String>>,
+    /// What `/metrics` tells besides.
+    recorded: Option<metrics::Recorded>,
     /// A body comes within so long.
     body_time: Duration,
     /// Streams end.
@@ -155,6 +162,8 @@ impl Service {
             .route("/openapi.json", get(openapi::openapi))
             .route("/health", get(async || "OK"))
             .route("/ready", get(tasks::ready))
+            .route("/metrics", get(metrics::metrics))
+            .merge(dashboard::routes())
             .merge(seeds::routes())
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such route"))
             .method_not_allowed_fallback(async |method: http::Method| {
@@ -189,6 +198,15 @@ impl Service {
     #[must_use]
     pub fn hosts<H: Into<String>>(self, hosts: impl IntoIterator<Item = H>) -> Self {
         self.but(|inner| inner.hosts = Some(hosts.into_iter().map(Into::into).collect()))
+    }
+
+    /// What `GET /metrics` tells besides the gauges of the store, in the text format of Prometheus: what the program's
+    /// recorder has (the feature `metrics` counts for it), such as
+    /// `let handle = PrometheusBuilder::new().install_recorder()?` and `.metrics(move || handle.render())` of the crate
+    /// `metrics-exporter-prometheus`.
+    #[must_use]
+    pub fn metrics(self, text: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.but(|inner| inner.recorded = Some(metrics::Recorded::new(text)))
     }
 }
 

@@ -131,6 +131,7 @@ async fn a_task_runs_in_another_process_and_its_values_are_lines() {
     assert_eq!(kinds.collect::<Vec<_>>(), ["started", "yield", "yield", "completed"]);
     assert_eq!(home.run(&["--json", "tail", "@last"]).await.ends(0).out, log);
     assert_eq!(home.run(&["tail", "@last", "--from", "3"]).await.ends(0).out, "2\n");
+    assert_eq!(home.run(&["tail", "@last", "--no-follow"]).await.ends(0).out, "1\n2\n");
 }
 
 #[tokio::test]
@@ -254,6 +255,8 @@ async fn ctrl_c_leaves_the_task_alone() {
     let id = left.err.lines().next().unwrap().strip_prefix("task ").unwrap().to_owned();
     assert!(left.err.contains(&format!("task {id} goes on: `cli-program tail {id}` comes back")), "{left:?}");
     assert_eq!(home.run(&["--json", "show", &id]).await.ends(0).json()["status"], "running");
+    assert_eq!(home.run(&["tail", &id, "--no-follow"]).await.ends(0).out, "{\"current\":1,\"total\":2}\n");
+    assert_eq!(home.run(&["tail", &id, "--no-follow", "--from", "99"]).await.ends(0).out, "");
 
     let tail = home.command(PROGRAM, &["tail", &id]).spawn().unwrap();
     std::fs::write(home.0.join("go"), "").unwrap();

@@ -136,6 +136,12 @@ pub(crate) fn trace(core: &Core) -> Option<TraceContext> {
     })
 }
 
+/// That of the task whose body this thread polls, whatever app runs it.
+#[cfg(feature = "client")]
+pub(crate) fn any_trace() -> Option<TraceContext> {
+    POLLED.with(|p| p.borrow().as_ref().and_then(|s| s.trace.clone()))
+}
+
 /// The task whose body this thread polls for an app.
 pub(crate) fn parent(core: &Arc<Core>) -> Option<TaskId> {
     POLLED.with(|p| {

@@ -98,7 +98,10 @@ pub(super) enum Command {
         shell: clap_complete::Shell,
     },
     /// Writes the man page: `qtasks man | man -l -`.
-    Man,
+    Man {
+        /// That of one command.
+        command: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -161,6 +164,9 @@ pub(super) struct Tail {
     /// The first entry of the log to show; 1 is the first that there is.
     #[arg(long, value_name = "SEQ", default_value_t = 1)]
     pub(super) from: u64,
+    /// Shows what there is, and ends.
+    #[arg(long)]
+    pub(super) no_follow: bool,
     #[command(flatten)]
     pub(super) watch: Watch,
 }

@@ -1,6 +1,7 @@
 //! `run` and `tail`: a task is watched to its end.
 
 use std::future::pending;
+use std::ops::Range;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
@@ -40,18 +41,19 @@ async fn added(target: &Target, run: &Run, out: &Out) -> Result<End> {
         return Ok(End::Done);
     }
     out.note(format_args!("task {id}"));
-    follow(target, id, 1, &run.watch, out).await
+    follow(target, id, 1..u64::MAX, &run.watch, out).await
 }
 
 /// Watches a task.
 pub(super) async fn tail(target: &Target, tail: Tail, out: &Out) -> Result<End> {
     let id = find::id(target, &tail.id.id).await?;
-    follow(target, id, tail.from, &tail.watch, out).await
+    let end = if tail.no_follow { target.record(id).await?.tail.saturating_add(1) } else { u64::MAX };
+    follow(target, id, tail.from..end, &tail.watch, out).await
 }
 
-async fn follow(target: &Target, id: TaskId, from: u64, watch: &Watch, out: &Out) -> Result<End> {
+async fn follow(target: &Target, id: TaskId, seqs: Range<u64>, watch: &Watch, out: &Out) -> Result<End> {
     let whole = watch.events || out.json;
-    let events = target.events(id, from, whole).await?;
+    let events = target.events(id, seqs, whole).await?;
     let shown = Shown { target, id, whole, raw: watch.raw, out, bar: Bar::new(out), held: 0 };
     shown.until_the_end(events, watch.timeout).await
 }

@@ -7,6 +7,7 @@ use std::task::Poll;
 use super::End;
 use super::args::{Listen, Worker};
 use super::out::Out;
+use super::seen;
 use super::target::{self, Target};
 use crate::app::{Builder, Qtasks};
 use crate::error::{Error, Result};
@@ -18,6 +19,7 @@ pub(super) async fn worker(url: &str, builder: Builder, worker: &Worker, out: &O
         let message = format!("no other process can reach `{url}`: give `--store sqlite:PATH`, or take `dev`");
         return Err(Error::invalid(message));
     }
+    seen::log();
     let app = start(url, builder, worker, out).await?;
     until_told(&app, || {
         works(&app, url, out);
@@ -28,9 +30,11 @@ pub(super) async fn worker(url: &str, builder: Builder, worker: &Worker, out: &O
 
 /// A server without a worker.
 pub(super) async fn serve(url: &str, builder: Builder, listen: &Listen, out: &Out) -> Result<End> {
+    seen::log();
+    let config = config(listen)?;
     let target = Target::open(url, builder).await?;
     let app = target.app("serve")?;
-    let server = server(app, listen).await?;
+    let server = app.serve(config).await?;
     let end = until_told(app, || listens(&server, listen, out)).await;
     server.shutdown().await;
     end
@@ -38,8 +42,10 @@ pub(super) async fn serve(url: &str, builder: Builder, listen: &Listen, out: &Ou
 
 /// Both.
 pub(super) async fn dev(url: &str, builder: Builder, worker: &Worker, listen: &Listen, out: &Out) -> Result<End> {
+    seen::log();
+    let config = config(listen)?;
     let app = start(url, builder, worker, out).await?;
-    let server = server(&app, listen).await?;
+    let server = app.serve(config).await?;
     let end = until_told(&app, || {
         works(&app, url, out);
         listens(&server, listen, out)
@@ -85,7 +91,7 @@ fn works(app: &Qtasks, url: &str, out: &Out) {
     out.note(format_args!("a worker for {functions} task functions runs on `{url}`; Ctrl-C ends it"));
 }
 
-async fn server(app: &Qtasks, listen: &Listen) -> Result<Server> {
+fn config(listen: &Listen) -> Result<Config> {
     let config = match &listen.socket {
         None => Config::default().listen(address(&listen.host, listen.port)),
         #[cfg(unix)]
@@ -96,7 +102,7 @@ async fn server(app: &Qtasks, listen: &Listen) -> Result<Server> {
         #[cfg(not(unix))]
         Some(_) => return Err(Error::invalid("`--socket` needs Unix: leave it out")),
     };
-    app.serve(if listen.no_auth { config.no_auth() } else { config }).await
+    Ok(seen::counted(if listen.no_auth { config.no_auth() } else { config }))
 }
 
 fn listens(server: &Server, listen: &Listen, out: &Out) -> Result<()> {
@@ -111,6 +117,9 @@ fn listens(server: &Server, listen: &Listen, out: &Out) -> Result<()> {
         out.note(format_args!("send it with each request: `Authorization: Bearer {token}`"));
     } else {
         out.note("requests need a token: of `QTASKS_TOKEN`, or of `qtasks/tokens` in the folder for state");
+    }
+    if let Some(page) = seen::page(server, listen.no_auth) {
+        out.note(format_args!("in a browser: {page}"));
     }
     Ok(())
 }

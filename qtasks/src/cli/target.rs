@@ -3,9 +3,11 @@
 //! Invariant: no command that watches or adds sees more of it than these functions.
 
 use std::future::ready;
+use std::ops::Range;
 use std::path::Path;
 
-use futures::stream::BoxStream;
+use async_stream::stream;
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
@@ -280,11 +282,27 @@ impl Target {
         }
     }
 
-    /// The log of a task from a place on, live until its end: what holds of it by now, or all.
-    pub(super) async fn events(&self, id: TaskId, from: u64, all: bool) -> Result<BoxStream<'static, Result<Event>>> {
+    /// The log of a task in a range, live until its end: what holds of it by now, or all.
+    pub(super) async fn events(
+        &self,
+        id: TaskId,
+        seqs: Range<u64>,
+        all: bool,
+    ) -> Result<BoxStream<'static, Result<Event>>> {
+        if seqs.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
         let handle = self.handle(id).await?;
         let rewinds = handle.record().await?.rewinds;
-        let events = handle.events_from(from);
+        let events = stream! {
+            for await event in handle.events_from(seqs.start) {
+                let is_last = event.as_ref().is_ok_and(|event| event.seq >= seqs.end - 1);
+                yield event;
+                if is_last {
+                    return;
+                }
+            }
+        };
         if all || rewinds.is_empty() {
             return Ok(events.boxed());
         }

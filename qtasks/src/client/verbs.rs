@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Client;
 use super::follow::{Which, follow, is_passing, pause};
 use crate::add_task::Options;
+use crate::app::current;
 use crate::error::{Error, Result};
 use crate::event::wire::Told;
 use crate::event::{Event, EventKind};
@@ -105,9 +106,6 @@ fn new_task<'a>(task: &'a str, args: &'a Json, options: Options) -> Result<New<'
     if options.id.is_some() {
         return no_word("id", "the server gives ids");
     }
-    if options.has_trace() {
-        return no_word("traceparent", "leave it out");
-    }
     let retry = match options.retry {
         Some(policy) if policy == RetryPolicy::times(policy.retries) => Some(policy.retries),
         Some(_) => return no_word("retry", "give a number, and say the waits in `#[task(backoff = …)]`"),
@@ -153,9 +151,14 @@ pub(super) fn query_of(list: List) -> Vec<(&'static str, String)> {
 
 impl Client {
     pub(crate) async fn add(&self, name: &str, args: &Json, mut options: Options) -> Result<TaskId> {
-        let key = options.idempotency_key.take();
+        options = options.traced()?;
+        let (key, trace) = (options.idempotency_key.take(), options.trace.take().or_else(current::any_trace));
         let new = new_task(name, args, options)?;
-        let headers: Vec<_> = key.iter().map(|key| ("idempotency-key", &**key)).collect();
+        let mut headers: Vec<_> = key.iter().map(|key| ("idempotency-key", &**key)).collect();
+        if let Some(trace) = &trace {
+            headers.push(("traceparent", trace.traceparent()));
+            headers.extend(trace.tracestate().map(|state| ("tracestate", state)));
+        }
         let Added { id } = self.post("/v1/tasks", &new, &headers).await?;
         Ok(id)
     }

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access::Access;
 use super::auth::{self, Tokens};
+use super::metrics::Recorded;
 use super::{Inner, Service};
 use crate::app::Qtasks;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +33,7 @@ pub struct Config {
     listen: Listen,
     access: Option<Access>,
     hosts: Vec<String>,
+    recorded: Option<Recorded>,
     connections_max: usize,
     header_time: Duration,
     body_time: Duration,
@@ -51,6 +53,7 @@ impl Default for Config {
             listen: Listen::Tcp("127.0.0.1:7717".to_owned()),
             access: None,
             hosts: Vec::new(),
+            recorded: None,
             connections_max: 20_000,
             header_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
@@ -97,6 +100,13 @@ impl Config {
     #[must_use]
     pub fn host(mut self, name: impl Into<String>) -> Self {
         self.hosts.push(name.into());
+        self
+    }
+
+    /// What `GET /metrics` tells besides: see [`Service::metrics`].
+    #[must_use]
+    pub fn metrics(mut self, text: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.recorded = Some(Recorded::new(text));
         self
     }
 
@@ -200,6 +210,7 @@ impl Qtasks {
             app: self.clone(),
             access,
             hosts: address.hosts(config.hosts),
+            recorded: config.recorded,
             body_time: config.body_time,
             closing: closing.clone(),
         });

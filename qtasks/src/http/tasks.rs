@@ -19,6 +19,7 @@ use crate::handle::TaskHandle;
 use crate::json::Json;
 use crate::store::List;
 use crate::task::{AnyTask, ArgSpec, Status, TaskId, TaskRecord, TaskSpec};
+use crate::trace::TraceContext;
 
 /// What `POST /v1/tasks` takes.
 #[derive(Default, Deserialize)]
@@ -83,7 +84,7 @@ async fn add_new(inner: &Arc<Inner>, parts: &Parts, new: New, in_body: bool) -> 
     }
     let key = idempotency_key(&parts.headers)?;
     let named = new.task.clone();
-    let handle = match task_of(inner, new, key).await {
+    let handle = match task_of(inner, new, key, trace(&parts.headers)).await {
         Err(error) if error.kind() == ErrorKind::NotFound && in_body => {
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_task", error.to_string()).at("/task"));
         }
@@ -100,7 +101,12 @@ async fn add_new(inner: &Arc<Inner>, parts: &Parts, new: New, in_body: bool) -> 
     added(inner, parts, &handle).await
 }
 
-async fn task_of(inner: &Inner, new: New, key: Option<String>) -> crate::Result<TaskHandle<AnyTask>> {
+async fn task_of(
+    inner: &Inner,
+    new: New,
+    key: Option<String>,
+    trace: Option<TraceContext>,
+) -> crate::Result<TaskHandle<AnyTask>> {
     let args = new.args.unwrap_or_else(Json::nothing);
     let mut task = inner.app.add_task(new.task, args);
     macro_rules! set {
@@ -118,6 +124,8 @@ async fn task_of(inner: &Inner, new: New, key: Option<String>) -> crate::Result<
         expires: new.expires.map(|span| span.0);
         retention: new.retention.map(|span| span.0);
         idempotency_key: key;
+        traceparent: trace.as_ref().map(|trace| trace.traceparent());
+        tracestate: trace.as_ref().and_then(|trace| trace.tracestate());
     }
     for tag in new.tags {
         task = task.tag(tag);
@@ -165,6 +173,16 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     match key.to_str() {
         Ok(key) => Ok(Some(key.trim_matches('"').to_owned())),
         Err(_) => Err(Problem::invalid("the `Idempotency-Key` has characters that are not ASCII")),
+    }
+}
+
+/// The trace that a request belongs to. What is none is as if it were not there, as W3C Trace Context has it.
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let trace = TraceContext::new(text("traceparent")?).ok()?;
+    match text("tracestate") {
+        Some(state) => Some(trace.with_state(state).unwrap_or(trace)),
+        None => Some(trace),
     }
 }
 

@@ -36,6 +36,10 @@ async fn every_route_needs_its_scope() {
         ("GET", format!("/stream/suite/plus/{id}"), "", Some(READ)),
         ("GET", format!("/task?task_id={id}&type=json"), "", Some(READ)),
         ("GET", "/v1/registry".to_owned(), "", Some(READ)),
+        ("GET", "/metrics".to_owned(), "", Some(READ)),
+        ("GET", "/".to_owned(), "", None),
+        ("GET", "/dashboard.js".to_owned(), "", None),
+        ("GET", "/dashboard.css".to_owned(), "", None),
         ("GET", "/health".to_owned(), "", None),
         ("GET", "/ready".to_owned(), "", None),
     ];

@@ -56,6 +56,7 @@ async fn a_task_is_added_as_it_was_told() {
         let task =
             count::add_task(n).queue("slow").priority(-3).retry(2).time_limit(seconds(90)).idle_limit(seconds(5));
         let task = task.expires(seconds(9_000_000_000)).retention(Duration::from_millis(1_500)).tag("a").tag("b");
+        let task = task.traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").tracestate("vendor=1");
         task.unique("u").at(at).idempotency_key("k")
     };
     let there = told(1).on(&client).await.unwrap().record().await.unwrap();
@@ -80,6 +81,7 @@ async fn a_task_is_added_as_it_was_told() {
         count::add_task(1).debounce("d", seconds(1)),
         count::add_task(1).retry(RetryPolicy::times(3).constant(seconds(1))),
         count::add_task(1).unchecked(),
+        count::add_task(1).traceparent("of my own"),
     ] {
         let error = task.on(&client).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");

@@ -210,7 +210,7 @@ async fn getting_changes_nothing() {
             site.get(&format!("/v1/tasks/{id}{path}")).await;
         }
     }
-    for path in ["/v1/tasks", "/v1/registry", "/health", "/ready", "/"] {
+    for path in ["/v1/tasks", "/v1/registry", "/openapi.json", "/health", "/ready", "/metrics", "/"] {
         site.get(path).await;
     }
     assert_eq!(serde_json::to_string(&site.app.list(all()).await.unwrap()).unwrap(), before);

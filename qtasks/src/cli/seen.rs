@@ -1,0 +1,60 @@
+//! What a process that runs for long lets others see of it: its log, and what it counts.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::http::{Config, Server, own_token};
+
+/// Writes what goes wrong to stderr, or what `RUST_LOG` asks for, unless the program sees to that itself.
+pub(super) fn log() {
+    let asked = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+}
+
+/// Where `/metrics` has what this process counts, besides the gauges of the store. Asked before there is an app, for
+/// what was counted before is lost.
+#[cfg(feature = "prometheus")]
+pub(super) fn counted(config: Config) -> Config {
+    use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+
+    /// Up to five minutes, in seconds.
+    const BUCKETS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 150.0, 300.0];
+    /// So often what histograms have taken is put into their buckets.
+    const RHYTHM: std::time::Duration = std::time::Duration::from_secs(5);
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS);
+    // A program that has a recorder of its own keeps it.
+    let Ok(Ok(recorded)) = builder.map(PrometheusBuilder::install_recorder) else { return config };
+    let upkeep = recorded.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(RHYTHM).await;
+            upkeep.run_upkeep();
+        }
+    });
+    config.metrics(move || recorded.render())
+}
+
+#[cfg(not(feature = "prometheus"))]
+pub(super) fn counted(config: Config) -> Config {
+    config
+}
+
+/// Where a browser finds the tasks. On a terminal it has the token with it, behind the `#`, which no server is sent.
+pub(super) fn page(server: &Server, no_auth: bool) -> Option<String> {
+    let url = format!("{}/", server.url());
+    server.address()?;
+    if no_auth || !std::io::stderr().is_terminal() {
+        return Some(url);
+    }
+    let named = std::env::var("QTASKS_TOKEN").ok().filter(|token| !token.is_empty());
+    let plain = |token: &String| token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    Some(match named.or_else(own_token).filter(plain) {
+        Some(token) => format!("{url}#token={token}"),
+        None => url,
+    })
+}
