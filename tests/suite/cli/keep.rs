@@ -63,7 +63,7 @@ async fn shells_and_manuals_know_every_command() {
     let page = home.run_as(ALONE, &["man"]).await.ends(0).out;
     assert!(page.contains(".TH") && commands.iter().all(|command| page.contains(command)), "{page}");
     let of = home.run_as(ALONE, &["man", "tail"]).await.ends(0).out;
-    assert!(of.starts_with(".") && of.contains("qtasks\\-tail") && of.contains("no\\-follow"), "{of}");
+    assert!(of.starts_with(".") && of.contains("qtasks\\-alone\\-tail") && of.contains("no\\-follow"), "{of}");
     let error = home.run_as(ALONE, &["man", "tial"]).await.ends(2).err;
     assert!(error.contains("no command `tial`"), "{error}");
 }

@@ -19,7 +19,11 @@ async function call(path, options = {}) {
   if (options.body !== undefined) headers.set('content-type', 'application/json');
   const response = await fetch(path, { ...options, headers });
   if (response.ok) return response;
-  if (response.status === 401) $('#login').hidden = false;
+  if (response.status === 401) {
+    $('#login').hidden = false;
+    $('main').hidden = true;
+    throw new Error('A token is needed: that which `serve` or `dev` has told, and keeps in the file `qtasks/tokens` of your folder for state.');
+  }
   const problem = await response.json().catch(() => ({ detail: response.statusText }));
   throw new Error(problem.detail);
 }
@@ -237,6 +241,7 @@ $('#login').onsubmit = (event) => {
   event.preventDefault();
   sessionStorage.setItem('qtasks-token', $('#login').elements.token.value.trim());
   $('#login').hidden = true;
+  $('main').hidden = false;
   start();
 };
 $('#add').onsubmit = trying(async () => {
