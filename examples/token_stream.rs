@@ -16,7 +16,8 @@ const ANSWERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/answers.txt");
 #[task]
 async fn answer(prompt: String) -> anyhow::Result<String> {
     let answers = std::fs::read_to_string(ANSWERS)?;
-    let answer = answers.split("\n\n").find(|text| text.contains(&prompt)).context("the model has no answer to that")?;
+    let answer =
+        answers.split("\n\n").find(|text| text.contains(&prompt)).context("the model has no answer to that")?;
     for token in answer.trim_end().split_inclusive(' ') {
         tokio::time::sleep(Duration::from_millis(20)).await;
         yield_!(token.to_owned());

@@ -53,6 +53,7 @@
 //! | a token in the address of an `EventSource` | a ticket: for one task, for a while, only to read | `access::a_ticket_lets_a_browser_watch_one_task` |
 //! | a page of another origin | no CORS; what changes something is JSON, and has a bearer or comes from the same origin | `access::a_page_of_another_origin_changes_nothing` |
 //! | a stranger's name for this address | [`Service::hosts`]; `serve` answers to its own address and `localhost` only | `access::it_answers_to_its_own_names_only` |
+//! | markup in what tasks say | the page sets text as text, and runs nothing but its own script | `pages::the_page_and_what_it_needs_come_from_here` |
 //! | a link that does something | what is got stays as it is | `tasks::getting_changes_nothing` |
 //! | large, deep and endless requests | bodies of 1 MiB in 30 s, JSON 128 levels deep, headers of 64 KiB in 10 s, so many connections | `wire::slow_clients_lose_their_connections`, `tasks::what_is_wrong_with_a_request_is_named` |
 //! | malformed requests | refused with a problem or a bare status | `wire::malformed_requests_are_refused_and_the_server_goes_on` |

@@ -210,6 +210,11 @@ async fn getting_changes_nothing() {
             site.get(&format!("/v1/tasks/{id}{path}")).await;
         }
     }
+    for id in [&held, &done] {
+        for path in [format!("/stream/plus/{id}"), format!("/stream/suite/count/{id}"), format!("/task?task_id={id}")] {
+            site.open("GET", &path, &[], "").await;
+        }
+    }
     for path in ["/v1/tasks", "/v1/registry", "/openapi.json", "/health", "/ready", "/metrics", "/"] {
         site.get(path).await;
     }

@@ -1,6 +1,6 @@
 //! What was found of the four systems by running them, row by row, and the test that shows what is here instead.
 //!
-//! Not here: HTTP, command lines, Redis and other brokers, which come later; string plugins, gRPC, routers and commands of
+//! Not here: Redis and other brokers, which come later; string plugins, gRPC, routers and commands of
 //! a cluster, which do not. Where another module of the suite shows a row, the table names its test.
 
 mod others;
@@ -194,6 +194,29 @@ const ROWS: &[(&str, &str)] = &[
     ("schedule: repeats", "schedules::a_schedule_runs_at_each_instant_until_it_has_repeated_itself"),
     ("schedule: once", "schedules::a_single_run_comes_once_and_at_once_if_it_is_late"),
     ("schedule: several workers", "schedules::three_workers_on_one_file_run_each_instant_once"),
+    // Over HTTP, and from the command line.
+    ("http: a task is polled, as JSON and as a page", "http::seeds::a_task_is_polled_as_on_the_page"),
+    (
+        "http: the stream of a running task, JSON once it has ended",
+        "http::seeds::a_running_task_is_streamed_by_the_names_of_the_page",
+    ),
+    ("http: a task that sends no events of its own", "http::seeds::what_a_body_does_not_say_is_said_for_it"),
+    (
+        "http: a task that fails while it is watched",
+        "http::seeds::a_task_that_fails_while_it_is_watched_ends_with_an_error",
+    ),
+    ("http: a late client", "http::events::many_watch_one_task_from_any_moment"),
+    ("http: a client that leaves and comes back", "http::events::a_reader_goes_on_where_it_was"),
+    ("http: a client that stops reading", "http::events::a_slow_reader_is_served_from_the_store"),
+    ("http: the server starts again", "http::client::a_stream_survives_its_server"),
+    ("http: a get runs and changes nothing", "http::tasks::getting_changes_nothing"),
+    ("http: the one client of a process", "http::client::a_process_has_one_client_for_a_server"),
+    ("http: health, while a sync generator computes", "http::wire::a_busy_task_keeps_nobody_waiting"),
+    ("http: nobody gets in by default", "http::access::nobody_gets_in_unless_it_is_said"),
+    ("http: unix socket", "http::wire::a_socket_is_the_users_own"),
+    ("command line: runserver_stream", "cli::a_server_listens_and_prints_where"),
+    ("command line: a worker in another process", "cli::a_task_runs_in_another_process_and_its_values_are_lines"),
+    ("command line: enqueue again", "http::tasks::a_task_is_cancelled_and_done_again"),
 ];
 
 fn root() -> &'static Path {
@@ -224,6 +247,21 @@ fn every_row_has_a_test() {
     let words: BTreeSet<&str> = ROWS.iter().map(|(words, _)| *words).collect();
     let tests: BTreeSet<&str> = ROWS.iter().map(|(_, test)| *test).collect();
     assert_eq!((words.len(), tests.len()), (ROWS.len(), ROWS.len()), "a row, or a test, stands twice");
+}
+
+/// The table of threats names the test of each defence.
+#[test]
+fn every_threat_has_a_test() {
+    let source = std::fs::read_to_string(root().join("qtasks/src/http.rs")).unwrap();
+    let table = source.split_once("//! # Safety\n").unwrap().1.split_once("\nuse ").unwrap().0;
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("//! | ")).skip(2).collect();
+    assert!(rows.len() > 9, "{rows:?}");
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
+        for test in tests.split(", ") {
+            assert!(exists(&format!("http::{}", test.trim_matches('`'))), "no such test, in {row}");
+        }
+    }
 }
 
 /// And the other way round: what these modules test is a row.
