@@ -19,6 +19,7 @@ mod access;
 mod client;
 mod events;
 mod openapi;
+mod real;
 mod seeds;
 mod tasks;
 mod wire;
