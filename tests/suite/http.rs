@@ -20,6 +20,7 @@ mod client;
 mod events;
 mod openapi;
 mod pages;
+mod real;
 mod seeds;
 mod tasks;
 mod wire;

@@ -97,16 +97,10 @@ fn check(inner: &Arc<Inner>, request: &Request) -> Result<(), Problem> {
             return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "host", detail));
         }
     }
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) {
         return Ok(());
     }
-    // A form of another page can't send this; a script of one would have to ask first, and is refused.
-    let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let json = json.and_then(|value| value.split(';').next()).map(str::trim);
-    if !json.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
-        let detail = "what changes something is sent as JSON, with `Content-Type: application/json`";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
-    }
+    // What has a body is JSON besides: see `input::body`.
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
     if bearer(headers).is_none() && authority != host.as_deref() {

@@ -25,11 +25,12 @@ use crate::event::Event;
 use crate::task::TaskId;
 use crate::watch::Part;
 
-/// A client that lost its connection comes back after so long.
-const RETRY: &[u8] = b"retry: 2000\n\n";
+/// A client that lost its connection comes back after so long. Like all that is no event it has no empty line behind it:
+/// some clients, such as httpx-sse, would take that for an event without data.
+const RETRY: &[u8] = b"retry: 2000\n";
 
 /// To whom the server goes away from.
-const COME_BACK: &[u8] = b"retry: 500\n\n";
+const COME_BACK: &[u8] = b"retry: 500\n";
 
 /// So often something is sent to whoever waits, lest somebody in between takes the connection for dead.
 const BEAT: Duration = Duration::from_secs(15);
@@ -148,7 +149,7 @@ pub(super) async fn next(reader: &mut Reader, closing: &CancellationToken) -> Ne
         biased;
         part = reader.next() => part,
         () = closing.cancelled() => return Next::Last(COME_BACK),
-        () = tokio::time::sleep(BEAT) => return Next::Word(b": still here\n\n"),
+        () = tokio::time::sleep(BEAT) => return Next::Word(b": still here\n"),
     };
     match part {
         Ok(Some(part)) => Next::Part(part),

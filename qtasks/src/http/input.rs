@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_path_to_error::Segment;
 
 use super::problem::Problem;
+use crate::json::Json;
 use crate::task::TaskId;
 
 /// The most bytes of a body.
@@ -31,8 +32,36 @@ pub(super) fn id(path: Result<Path<String>, PathRejection>) -> Result<TaskId, Pr
     text.parse().map_err(unknown)
 }
 
-/// The body of a request, as JSON. One that is empty counts as `{}`.
+/// Whether a body is said to be JSON. A form of another page can't say so; a script of one would have to ask first, and
+/// is refused.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|value| value.split(';').next()).map(str::trim);
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
+}
+
+/// The body of a request, a JSON object. One that is empty counts as `{}`. Whatever changes something asks for it.
 pub(super) async fn body<T: DeserializeOwned>(request: Request, time: Duration) -> Result<T, Problem> {
+    let (value, is_object) = read(request, time).await?;
+    // serde takes the fields of a struct from a list as well, by their order.
+    if !is_object {
+        let detail = "the body: invalid type: sequence, expected an object";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail));
+    }
+    Ok(value)
+}
+
+/// The arguments of a task function: an object, or a list by position.
+pub(super) async fn args(request: Request, time: Duration) -> Result<Json, Problem> {
+    Ok(read(request, time).await?.0)
+}
+
+/// The body of a request, and whether it is an object.
+async fn read<T: DeserializeOwned>(request: Request, time: Duration) -> Result<(T, bool), Problem> {
+    if !is_json(request.headers()) {
+        let detail = "what changes something is sent as JSON, with `Content-Type: application/json`";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
+    }
     let limited = Limited::new(request.into_body(), BODY_BYTES_MAX);
     let bytes = match tokio::time::timeout(time, limited.collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -55,7 +84,7 @@ pub(super) async fn body<T: DeserializeOwned>(request: Request, time: Duration) 
         if pointer.is_empty() { problem } else { problem.at(pointer) }
     })?;
     json.end().map_err(|e| Problem::invalid(format!("the body: {e}")))?;
-    Ok(value)
+    Ok((value, text.trim_ascii_start().starts_with(b"{")))
 }
 
 /// A step of a JSON pointer (RFC 6901).

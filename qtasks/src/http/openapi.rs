@@ -16,6 +16,10 @@ pub(super) async fn openapi(State(inner): Shared, request: Request) -> Answered 
     inner.access.allow(request.headers(), Scope::Read)?;
     let mut document: Value = serde_json::from_str(DOCUMENT).expect("a test reads it");
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+    // There may be others that only workers elsewhere know.
+    let names: Vec<&str> = inner.app.registered().map(|(name, _)| name).collect();
+    document["paths"]["/v1/tasks"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["task"]
+        ["examples"] = json!(names);
     for (name, spec) in inner.app.registered() {
         let operation = function(name, spec, &mut document["components"]["schemas"]);
         document["paths"][format!("/v1/registry/{name}")] = json!({ "post": operation });
@@ -38,21 +42,27 @@ fn function(name: &str, spec: &TaskSpec, components: &mut Value) -> Value {
     };
     let args = named("args", schemas.args);
     let item = schemas.item.map(|item| named("item", item));
-    let output = named("output", schemas.output);
+    // One that has failed has none.
+    let output = json!({ "anyOf": [named("output", schemas.output), { "type": "null" }] });
     let returning = item.map_or_else(|| output.clone(), |item| json!({ "type": "array", "items": item }));
     let done = json!({ "allOf": [
         to("Task"),
         { "type": "object", "properties": { "returning": returning, "final_value": output } },
     ] });
     let mut answers = problems(&[400, 401, 403, 408, 409, 413, 415, 421, 422, 503]);
-    answers.insert("200".to_owned(), content("It has ended: with `Prefer: wait=SECONDS`.", &done));
+    let mut ended = content("It has ended: with `Prefer: wait=SECONDS`.", &done);
+    ended["content"]["text/event-stream"] = json!({ "schema": to("Frame") });
+    answers.insert("200".to_owned(), ended);
     answers.insert("202".to_owned(), content("It was added.", &to("Task")));
     json!({
         "operationId": format!("add_{name}"),
         "summary": format!("Adds a `{name}`"),
         "description": spec.description.unwrap_or_default(),
         "tags": ["tasks"],
-        "parameters": [header("Prefer", "`wait=10` waits up to 10 s for the end."), header("Idempotency-Key", "Adds it once.")],
+        "parameters": [
+            { "$ref": "#/components/parameters/prefer" },
+            { "$ref": "#/components/parameters/idempotency_key" },
+        ],
         "requestBody": { "required": true, "content": { "application/json": { "schema": args } } },
         "responses": answers,
     })
@@ -116,14 +126,15 @@ fn redirect(value: &mut Value, key: &str) {
     }
 }
 
+/// The answer of who added a task.
 fn content(description: &str, schema: &Value) -> Value {
-    json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+    json!({
+        "description": description,
+        "headers": { "Location": { "$ref": "#/components/headers/location" } },
+        "content": { "application/json": { "schema": schema } },
+    })
 }
 
 fn problems(statuses: &[u16]) -> Map<String, Value> {
     statuses.iter().map(|status| (status.to_string(), json!({ "$ref": "#/components/responses/problem" }))).collect()
-}
-
-fn header(name: &str, description: &str) -> Value {
-    json!({ "name": name, "in": "header", "description": description, "schema": { "type": "string" } })
 }

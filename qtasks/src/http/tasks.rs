@@ -71,7 +71,7 @@ pub(super) async fn add_by_route(
 ) -> Answered {
     inner.access.allow(request.headers(), Scope::Add)?;
     let (parts, body) = request.into_parts();
-    let args: Json = input::body(Request::from_parts(parts.clone(), body), inner.body_time).await?;
+    let args = input::args(Request::from_parts(parts.clone(), body), inner.body_time).await?;
     let task = path.map(|Path(task)| task).unwrap_or_default();
     add_new(&inner, &parts, New { task, args: Some(args), ..New::default() }, false).await
 }

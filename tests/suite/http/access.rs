@@ -128,6 +128,19 @@ async fn a_page_of_another_origin_changes_nothing() {
     assert_eq!(status(&site, &[here, json, ("origin", "http://127.0.0.1:7717")]).await, 202);
     let preflight = site.call("OPTIONS", "/v1/tasks", &[here, ("origin", "http://evil.example")], "").await;
     assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (405, ""));
+    // Of each route that changes something.
+    let id = site.added(r#"{"task":"plus","args":[1],"held":true}"#).await;
+    let document = site.get("/openapi.json").await.json();
+    let posts = document["paths"].as_object().unwrap().iter().filter(|(_, taken)| taken.get("post").is_some());
+    let posts: Vec<String> = posts.map(|(path, _)| path.replace("{id}", &id)).collect();
+    assert!(posts.len() > 6, "{posts:?}");
+    for path in posts {
+        let (plain, json) = (("content-type", "text/plain"), ("content-type", "application/json"));
+        let form = site.call("POST", &path, &[here, plain], "{}").await;
+        assert_eq!(form.problem().1, "media_type", "{path}");
+        let script = site.call("POST", &path, &[here, json, ("origin", "http://evil.example")], "{}").await;
+        assert_eq!(script.problem().1, "origin", "{path}");
+    }
     // With a token it is not the browser that lets it in.
     site.service = service(&site.app).tokens(tokens());
     let bearer = format!("Bearer {ADD}");

@@ -27,7 +27,7 @@ async fn a_log_as_browsers_read_it() {
     assert_eq!((answer.header("x-accel-buffering"), answer.header("cache-control")), ("no", "no-store"));
     assert_eq!(
         plain(&answer.text, &id),
-        "retry: 2000\n\nevent: started\nid: 1\ndata: …\n\nevent: start\nid: 2\ndata: {\"of\":\"all\"}\n\nid: 3\ndata: \"two\\nlines\"\n\n\
+        "retry: 2000\nevent: started\nid: 1\ndata: …\n\nevent: start\nid: 2\ndata: {\"of\":\"all\"}\n\nid: 3\ndata: \"two\\nlines\"\n\n\
          event: progress\nid: 4\ndata: 50\n\nid: 5\ndata: \"ü\"\n\nevent: completed\nid: 6\ndata: …\n"
     );
     let sent = Parser::of(&answer.text);
@@ -207,14 +207,14 @@ async fn a_watcher_that_waits_hears_a_heartbeat() {
     let site = Site::of(Qtasks::builder().store("memory:").tasks(SPECS())).await;
     let id = site.added(r#"{"task":"gated","args":[1],"held":true}"#).await;
     let mut body = site.open("GET", &format!("/v1/tasks/{id}/events"), &[], "").await.into_body().into_data_stream();
-    assert_eq!(body.next().await.unwrap().unwrap(), "retry: 2000\n\n");
+    assert_eq!(body.next().await.unwrap().unwrap(), "retry: 2000\n");
     let before = tokio::time::Instant::now();
     for _ in 0..3 {
-        assert_eq!(body.next().await.unwrap().unwrap(), ": still here\n\n");
+        assert_eq!(body.next().await.unwrap().unwrap(), ": still here\n");
     }
     assert_eq!(before.elapsed().as_secs(), 45);
     site.app.shutdown().await.unwrap();
-    assert_eq!(body.next().await.unwrap().unwrap(), "retry: 500\n\n", "it may come back at once");
+    assert_eq!(body.next().await.unwrap().unwrap(), "retry: 500\n", "it may come back at once");
     assert!(body.next().await.is_none());
 }
 
@@ -225,7 +225,7 @@ async fn a_slow_reader_is_served_from_the_store() {
     let id = site.added(r#"{"task":"count","args":[100000]}"#).await;
     let mut body = site.open("GET", &format!("/v1/tasks/{id}/events"), &[], "").await.into_body().into_data_stream();
     let first = body.next().await.unwrap().unwrap();
-    assert_eq!(first, "retry: 2000\n\n");
+    assert_eq!(first, "retry: 2000\n");
     site.ended(&id).await;
     let (mut parser, mut largest) = (Parser::default(), 0);
     while let Some(bytes) = body.next().await {

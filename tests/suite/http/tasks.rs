@@ -82,6 +82,13 @@ async fn what_is_wrong_with_a_request_is_named() {
         (r#"{"task":"count""#, 400, "invalid", "", "EOF"),
         (r#"{"task":"count"} x"#, 400, "invalid", "", "trailing"),
         ("[]", 422, "invalid", "", "invalid"),
+        (
+            r#"["plus",[1],null,null,null,null,null,null,null,null,[],null,null,false]"#,
+            422,
+            "invalid",
+            "",
+            "expected an object",
+        ),
         (r#"{"task":"count","args":{"n":1},"queue":"no queue"}"#, 422, "invalid", "", "no queue"),
         (r#"{"task":"count","priority":18446744073709551616}"#, 422, "invalid", "/priority", "i16"),
     ] {

@@ -45,6 +45,12 @@ async fn curl_watches_a_task_live() {
         }
     }
     assert!(curl.wait().await.unwrap().success());
+    // It goes on behind an event that it names.
+    let (bearer, last) = (format!("Authorization: Bearer {TOKEN}"), format!("Last-Event-ID: {}", parser.sent[1].id));
+    let mut curl = tokio::process::Command::new("curl");
+    let again = curl.args(["-sN", "--max-time", "60", "--header", &bearer, "--header", &last, &url]).output();
+    let again = String::from_utf8(again.await.unwrap().stdout).unwrap();
+    assert_eq!(Parser::of(&again), parser.sent[2..]);
     site.app.shutdown().await.unwrap();
 }
 
