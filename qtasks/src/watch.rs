@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::closed;
@@ -40,6 +41,11 @@ const TAIL_BYTES: usize = 16 << 20;
 const BACK: u64 = 256;
 /// How long to wait before a read that failed is repeated.
 const REPEAT: Duration = Duration::from_millis(100);
+/// So many watchers of one task are a crowd: it is told of what is new not as often as it could be, so that each has more
+/// of it at once.
+const CROWD: usize = 256;
+/// How long a crowd is left alone for each who is in it: about as long as it takes to write to one.
+const WRITING: Duration = Duration::from_micros(5);
 /// How many hints are taken at once.
 const HINTS: usize = 128;
 /// How many tasks are asked for at once when looking at everything.
@@ -147,7 +153,7 @@ impl Hub {
 
     /// The log of a task grew up to `end`: those who watch it get what is new here and now, where the store answers at
     /// once; else the pump reads it.
-    fn moved(&self, tail: &Tail, end: u64, ended: bool) {
+    fn moved(&self, tail: &Arc<Tail>, end: u64, ended: bool) {
         let (from_seq, over) = lock(&tail.ring).place();
         if over || (from_seq > end && !ended) {
             return;
@@ -340,6 +346,10 @@ struct Ring {
     next_seq: u64,
     bytes: usize,
     rewinds: Arc<[Rewind]>,
+    /// When a crowd was told last.
+    told_at: Option<Instant>,
+    /// A crowd will be told.
+    telling: bool,
     ended: bool,
     /// Why nothing more comes, where that is not the end.
     failed: Option<Error>,
@@ -360,18 +370,47 @@ impl Drop for Tail {
 
 impl Tail {
     /// Takes what was read from `from_seq` on, unless somebody else has. Tells those who watch.
-    fn push(&self, from_seq: u64, slice: Slice) {
+    fn push(self: &Arc<Self>, from_seq: u64, slice: Slice) {
         let mut ring = lock(&self.ring);
         if ring.next_seq != from_seq {
             return;
         }
         let new = !slice.events.is_empty();
         ring.push(slice);
-        let over = ring.ended;
-        drop(ring);
-        if new || over {
-            self.grown.send_replace(());
+        if !new && !ring.ended {
+            return;
         }
+        let watchers = u32::try_from(self.grown.receiver_count()).unwrap_or(u32::MAX);
+        if watchers as usize >= CROWD && !ring.ended {
+            let now = Instant::now();
+            let due = ring.told_at.map_or(now, |told| told + WRITING * watchers);
+            if std::mem::replace(&mut ring.telling, due > now) {
+                ring.telling = true;
+                return;
+            }
+            if due > now {
+                drop(ring);
+                self.tell_at(due);
+                return;
+            }
+            ring.told_at = Some(now);
+        }
+        drop(ring);
+        self.grown.send_replace(());
+    }
+
+    /// Tells those who watch, later.
+    fn tell_at(self: &Arc<Self>, due: Instant) {
+        let Some(hub) = self.hub.upgrade() else { return };
+        let tail = Arc::downgrade(self);
+        hub.runtime.spawn(async move {
+            tokio::time::sleep_until(due).await;
+            let Some(tail) = tail.upgrade() else { return };
+            let mut ring = lock(&tail.ring);
+            (ring.told_at, ring.telling) = (Some(Instant::now()), false);
+            drop(ring);
+            tail.grown.send_replace(());
+        });
     }
 }
 

@@ -17,6 +17,8 @@ use crate::soon;
 
 mod access;
 mod client;
+#[cfg(target_os = "linux")]
+mod crowd;
 mod events;
 mod openapi;
 mod seeds;

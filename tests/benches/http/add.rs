@@ -40,7 +40,9 @@ impl Caller {
         let stream = TcpStream::connect(address).await.expect("the server listens");
         stream.set_nodelay(true).expect("it is connected");
         let length = BODY.len();
-        let head = format!("POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        let head = format!(
+            "POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
         Caller { stream, request: [head.as_bytes(), BODY.as_bytes()].concat(), answer: Vec::with_capacity(4096) }
     }
 

@@ -87,7 +87,10 @@ async fn limit(watchers: u64, values: u64) -> f64 {
     let frames: String = (0..values).map(|i| format!("id: {}-1\ndata: {i}\n\n", i + 2)).collect();
     let (word, heard) = watch::channel(false);
     let router = axum::Router::new().route("/", get(send)).with_state((Bytes::from(frames), heard));
-    all(watchers, values, listening(router).await, "/", async { word.send(true).expect("they listen"); }).await
+    all(watchers, values, listening(router).await, "/", async {
+        word.send(true).expect("they listen");
+    })
+    .await
 }
 
 pub(super) fn run(table: &mut Table) {
