@@ -75,6 +75,7 @@ use crate::app::Qtasks;
 
 mod access;
 mod auth;
+mod connection;
 mod events;
 mod frames;
 mod input;

@@ -10,7 +10,7 @@ mod shared;
 mod stream;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -41,11 +41,11 @@ const TAIL_BYTES: usize = 16 << 20;
 const BACK: u64 = 256;
 /// How long to wait before a read that failed is repeated.
 const REPEAT: Duration = Duration::from_millis(100);
-/// So many watchers of one task are a crowd: it is told of what is new not as often as it could be, so that each has more
-/// of it at once.
-const CROWD: usize = 256;
+/// So many connections on which one task is watched are a crowd: it is told of what is new not as often as it could be,
+/// so that each has more of it at once.
+const CROWD: u32 = 256;
 /// How long a crowd is left alone for each who is in it: about as long as it takes to write to one.
-const WRITING: Duration = Duration::from_micros(5);
+const WRITING: Duration = Duration::from_micros(10);
 /// How many hints are taken at once.
 const HINTS: usize = 128;
 /// How many tasks are asked for at once when looking at everything.
@@ -293,6 +293,7 @@ impl Hub {
             hub: self.me.clone(),
             ring: Mutex::new(ring),
             grown: watch::Sender::new(()),
+            connections: AtomicU32::new(0),
             nudge: Arc::new(Notify::new()),
         });
         tails.insert(id, Arc::downgrade(&tail));
@@ -335,6 +336,8 @@ struct Tail {
     ring: Mutex<Ring>,
     /// Tells watchers that the ring has more.
     grown: watch::Sender<()>,
+    /// How many of those who watch pass it on to a connection.
+    connections: AtomicU32,
     /// Tells the pump to look.
     nudge: Arc<Notify>,
 }
@@ -380,10 +383,10 @@ impl Tail {
         if !new && !ring.ended {
             return;
         }
-        let watchers = u32::try_from(self.grown.receiver_count()).unwrap_or(u32::MAX);
-        if watchers as usize >= CROWD && !ring.ended {
+        let connections = self.connections.load(Ordering::Relaxed);
+        if connections >= CROWD && !ring.ended {
             let now = Instant::now();
-            let due = ring.told_at.map_or(now, |told| told + WRITING * watchers);
+            let due = ring.told_at.map_or(now, |told| told + WRITING * connections);
             if std::mem::replace(&mut ring.telling, due > now) {
                 ring.telling = true;
                 return;
@@ -519,7 +522,28 @@ pub(crate) struct Cursor {
     next_seq: u64,
     /// About so many bytes come at once.
     part_bytes: usize,
-    tail: Option<(Arc<Tail>, watch::Receiver<()>)>,
+    tail: Option<Attached>,
+}
+
+/// A watcher of a tail.
+struct Attached {
+    tail: Arc<Tail>,
+    grown: watch::Receiver<()>,
+    /// Whether it passes it on to a connection.
+    connected: bool,
+}
+
+impl Attached {
+    fn new(tail: Arc<Tail>, connected: bool) -> Self {
+        tail.connections.fetch_add(connected.into(), Ordering::Relaxed);
+        Attached { grown: tail.grown.subscribe(), tail, connected }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.tail.connections.fetch_sub(self.connected.into(), Ordering::Relaxed);
+    }
 }
 
 impl Cursor {
@@ -550,7 +574,7 @@ impl Cursor {
         }
         let over = self.hub.over.clone();
         loop {
-            let Some((tail, grown)) = &mut self.tail else { return Ok(None) };
+            let Some(Attached { tail, grown, .. }) = &mut self.tail else { return Ok(None) };
             grown.borrow_and_update();
             let newest = lock(&tail.ring).from(self.next_seq, self.part_bytes);
             match newest {
@@ -596,8 +620,7 @@ impl Cursor {
         } else if self.tail.is_none() {
             // Who is ahead of the log waits for it to come there: others share the tail.
             let tail = self.hub.attach(self.id, self.next_seq.min(slice.tail.saturating_add(1)));
-            let grown = tail.grown.subscribe();
-            self.tail = Some((tail, grown));
+            self.tail = Some(Attached::new(tail, self.part_bytes < usize::MAX));
         }
         None
     }

@@ -20,6 +20,7 @@ mod client;
 #[cfg(target_os = "linux")]
 mod crowd;
 mod events;
+mod http2;
 mod openapi;
 mod seeds;
 mod tasks;
