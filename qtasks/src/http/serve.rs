@@ -21,6 +21,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// Where tokens are kept unless it is said otherwise, below the user's folder for state.
 const TOKENS_FILE: &str = "qtasks/tokens";
 
+/// So many bytes wait in the system to be sent to a client. Without a limit these are megabytes for each that does not
+/// read.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
 /// How [`Qtasks::serve`] listens, and to whom.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -402,6 +407,8 @@ impl Accept {
                 Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
                     // A frame is not to wait for the next one.
                     let _ = stream.set_nodelay(true);
+                    #[cfg(any(target_os = "linux", target_os = "android"))]
+                    let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
                     self.connection(stream, slot);
                 }),
                 #[cfg(unix)]
