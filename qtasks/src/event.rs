@@ -487,6 +487,21 @@ impl EventBatch {
         (0..self.len()).map(|i| self.event(i).expect("within the batch"))
     }
 
+    /// The kind of each event with its data, in order: what is looked at before an event is.
+    #[cfg(feature = "http")]
+    pub(crate) fn kinds(&self) -> impl DoubleEndedIterator<Item = (EventCode, &[u8])> {
+        let heads = &self.body.heads;
+        let start = |i: usize| i.checked_sub(1).map_or(0, |before| heads[before].end as usize);
+        let range = self.range.start as usize..self.range.end as usize;
+        range.map(move |i| (heads[i].code, &self.body.bytes[start(i)..heads[i].end as usize]))
+    }
+
+    /// The data of all events, of the whole body where this is a part of one.
+    #[cfg(feature = "http")]
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.body.bytes
+    }
+
     /// One batch of both, if `next` follows under the same epoch: a store that keeps many small ones merges them.
     pub(crate) fn merge(&self, next: &EventBatch) -> Option<EventBatch> {
         let follows = self.end_seq() == next.first_seq()

@@ -78,6 +78,7 @@ use crate::app::Qtasks;
 
 mod access;
 mod auth;
+mod connection;
 mod dashboard;
 mod events;
 mod frames;

@@ -10,12 +10,13 @@ mod shared;
 mod stream;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::closed;
@@ -40,6 +41,11 @@ const TAIL_BYTES: usize = 16 << 20;
 const BACK: u64 = 256;
 /// How long to wait before a read that failed is repeated.
 const REPEAT: Duration = Duration::from_millis(100);
+/// So many connections on which one task is watched are a crowd: it is told of what is new not as often as it could be,
+/// so that each has more of it at once.
+const CROWD: u32 = 256;
+/// How long a crowd is left alone for each who is in it: about as long as it takes to write to one.
+const WRITING: Duration = Duration::from_micros(10);
 /// How many hints are taken at once.
 const HINTS: usize = 128;
 /// How many tasks are asked for at once when looking at everything.
@@ -147,7 +153,7 @@ impl Hub {
 
     /// The log of a task grew up to `end`: those who watch it get what is new here and now, where the store answers at
     /// once; else the pump reads it.
-    fn moved(&self, tail: &Tail, end: u64, ended: bool) {
+    fn moved(&self, tail: &Arc<Tail>, end: u64, ended: bool) {
         let (from_seq, over) = lock(&tail.ring).place();
         if over || (from_seq > end && !ended) {
             return;
@@ -287,6 +293,7 @@ impl Hub {
             hub: self.me.clone(),
             ring: Mutex::new(ring),
             grown: watch::Sender::new(()),
+            connections: AtomicU32::new(0),
             nudge: Arc::new(Notify::new()),
         });
         tails.insert(id, Arc::downgrade(&tail));
@@ -329,6 +336,8 @@ struct Tail {
     ring: Mutex<Ring>,
     /// Tells watchers that the ring has more.
     grown: watch::Sender<()>,
+    /// How many of those who watch pass it on to a connection.
+    connections: AtomicU32,
     /// Tells the pump to look.
     nudge: Arc<Notify>,
 }
@@ -340,6 +349,10 @@ struct Ring {
     next_seq: u64,
     bytes: usize,
     rewinds: Arc<[Rewind]>,
+    /// When a crowd was told last.
+    told_at: Option<Instant>,
+    /// A crowd will be told.
+    telling: bool,
     ended: bool,
     /// Why nothing more comes, where that is not the end.
     failed: Option<Error>,
@@ -360,18 +373,47 @@ impl Drop for Tail {
 
 impl Tail {
     /// Takes what was read from `from_seq` on, unless somebody else has. Tells those who watch.
-    fn push(&self, from_seq: u64, slice: Slice) {
+    fn push(self: &Arc<Self>, from_seq: u64, slice: Slice) {
         let mut ring = lock(&self.ring);
         if ring.next_seq != from_seq {
             return;
         }
         let new = !slice.events.is_empty();
         ring.push(slice);
-        let over = ring.ended;
-        drop(ring);
-        if new || over {
-            self.grown.send_replace(());
+        if !new && !ring.ended {
+            return;
         }
+        let connections = self.connections.load(Ordering::Relaxed);
+        if connections >= CROWD && !ring.ended {
+            let now = Instant::now();
+            let due = ring.told_at.map_or(now, |told| told + WRITING * connections);
+            if std::mem::replace(&mut ring.telling, due > now) {
+                ring.telling = true;
+                return;
+            }
+            if due > now {
+                drop(ring);
+                self.tell_at(due);
+                return;
+            }
+            ring.told_at = Some(now);
+        }
+        drop(ring);
+        self.grown.send_replace(());
+    }
+
+    /// Tells those who watch, later.
+    fn tell_at(self: &Arc<Self>, due: Instant) {
+        let Some(hub) = self.hub.upgrade() else { return };
+        let tail = Arc::downgrade(self);
+        hub.runtime.spawn(async move {
+            tokio::time::sleep_until(due).await;
+            let Some(tail) = tail.upgrade() else { return };
+            let mut ring = lock(&tail.ring);
+            (ring.told_at, ring.telling) = (Some(Instant::now()), false);
+            drop(ring);
+            tail.grown.send_replace(());
+        });
     }
 }
 
@@ -480,7 +522,28 @@ pub(crate) struct Cursor {
     next_seq: u64,
     /// About so many bytes come at once.
     part_bytes: usize,
-    tail: Option<(Arc<Tail>, watch::Receiver<()>)>,
+    tail: Option<Attached>,
+}
+
+/// A watcher of a tail.
+struct Attached {
+    tail: Arc<Tail>,
+    grown: watch::Receiver<()>,
+    /// Whether it passes it on to a connection.
+    connected: bool,
+}
+
+impl Attached {
+    fn new(tail: Arc<Tail>, connected: bool) -> Self {
+        tail.connections.fetch_add(connected.into(), Ordering::Relaxed);
+        Attached { grown: tail.grown.subscribe(), tail, connected }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.tail.connections.fetch_sub(self.connected.into(), Ordering::Relaxed);
+    }
 }
 
 impl Cursor {
@@ -511,7 +574,7 @@ impl Cursor {
         }
         let over = self.hub.over.clone();
         loop {
-            let Some((tail, grown)) = &mut self.tail else { return Ok(None) };
+            let Some(Attached { tail, grown, .. }) = &mut self.tail else { return Ok(None) };
             grown.borrow_and_update();
             let newest = lock(&tail.ring).from(self.next_seq, self.part_bytes);
             match newest {
@@ -557,8 +620,7 @@ impl Cursor {
         } else if self.tail.is_none() {
             // Who is ahead of the log waits for it to come there: others share the tail.
             let tail = self.hub.attach(self.id, self.next_seq.min(slice.tail.saturating_add(1)));
-            let grown = tail.grown.subscribe();
-            self.tail = Some((tail, grown));
+            self.tail = Some(Attached::new(tail, self.part_bytes < usize::MAX));
         }
         None
     }

@@ -15,8 +15,13 @@ use qtasks::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::on_a_runtime;
 use crate::table::{Aim, Rounds, Table, rounds};
+
+mod add;
+#[cfg(target_os = "linux")]
+mod idle;
+mod latency;
+mod live;
 
 const CHUNK: usize = 64 << 10;
 
@@ -41,16 +46,24 @@ async fn read(address: SocketAddr, path: String) -> usize {
     }
 }
 
+fn chunks(frames: &Bytes) -> Vec<Bytes> {
+    (0..frames.len()).step_by(CHUNK).map(|at| frames.slice(at..(at + CHUNK).min(frames.len()))).collect()
+}
+
 /// A bare server that sends the same to everybody.
 async fn bare(frames: Bytes) -> SocketAddr {
     async fn send(State(frames): State<Bytes>) -> Body {
-        let chunks: Vec<Bytes> =
-            (0..frames.len()).step_by(CHUNK).map(|at| frames.slice(at..(at + CHUNK).min(frames.len()))).collect();
-        Body::from_stream(futures::stream::iter(chunks.into_iter().map(Ok::<_, std::convert::Infallible>)))
+        Body::from_stream(futures::stream::iter(chunks(&frames).into_iter().map(Ok::<_, std::convert::Infallible>)))
     }
+    listening(axum::Router::new().route("/", get(send)).with_state(frames)).await
+}
+
+/// A bare server; a frame is not to wait for the next one.
+async fn listening(router: axum::Router) -> SocketAddr {
+    use axum::serve::ListenerExt as _;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
-    let router = axum::Router::new().route("/", get(send)).with_state(frames);
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     tokio::spawn(async move { axum::serve(listener, router).await });
     address
 }
@@ -94,25 +107,9 @@ pub(crate) fn run(table: &mut Table) {
     table.ratio("http: a log of 500,000, one watcher", "frames/s", &one, Aim::AtLeast(0.5), "read after its end");
     let many = measured(1_000, 1_000);
     table.ratio("http: a log of 1,000, 1,000 watchers", "frames/s", &many, Aim::AtLeast(0.5), "read after its end");
-    let live = on_a_runtime(live(1_000, 1_000));
-    table.figure("http: the same while it is made", "frames/s", live, Aim::None, "1,000 watch from the start");
-}
-
-/// Frames a second, of a task that is watched while it runs.
-async fn live(watchers: u64, values: u64) -> f64 {
-    let app = Qtasks::builder().store("memory:").tasks([sent::spec()]).start().await.expect("a store opens");
-    let server = app.serve(Config::default().listen("127.0.0.1:0").no_auth()).await.expect("a free port");
-    let address = server.address().expect("it has one");
-    let task = sent::add_task(values).on(&app).held().await.expect("it is added");
-    let path = format!("/v1/tasks/{}/events", task.id());
-    let readers: Vec<_> = (0..watchers).map(|_| tokio::spawn(read(address, path.clone()))).collect();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let begin = Instant::now();
-    app.start_task(task.id()).await.expect("it is there");
-    for read in join_all(readers).await {
-        assert!(read.expect("it does not panic") > 10 * values as usize);
-    }
-    let rate = (watchers * values) as f64 / begin.elapsed().as_secs_f64();
-    app.shutdown().await.expect("it closes");
-    rate
+    live::run(table);
+    latency::run(table);
+    add::run(table);
+    #[cfg(target_os = "linux")]
+    idle::run(table);
 }

@@ -17,7 +17,10 @@ use crate::soon;
 
 mod access;
 mod client;
+#[cfg(target_os = "linux")]
+mod crowd;
 mod events;
+mod http2;
 mod openapi;
 mod pages;
 mod real;

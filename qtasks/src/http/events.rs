@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::Stream;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -35,8 +35,8 @@ const COME_BACK: &[u8] = b"retry: 500\n";
 /// So often something is sent to whoever waits, lest somebody in between takes the connection for dead.
 const BEAT: Duration = Duration::from_secs(15);
 
-/// Frames are sent together up to so many bytes; more go as they are.
-const TOGETHER: usize = 16 << 10;
+/// Frames are sent together up to so many bytes.
+const TOGETHER: usize = 128 << 10;
 
 /// How a log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -189,35 +189,45 @@ fn frames(opened: Opened, closing: CancellationToken) -> impl Stream<Item = Resu
 
 /// What a client is shown of a part: frames that follow each other as one, small ones together.
 fn chunks(part: &Part, reader: &mut Reader) -> Vec<Bytes> {
-    let (mut chunks, mut small) = (Vec::new(), BytesMut::new());
-    let mut send = |bytes: Bytes| {
-        if bytes.len() >= TOGETHER {
-            chunks.extend((!small.is_empty()).then(|| small.split().freeze()));
-            chunks.push(bytes);
-        } else {
-            small.extend_from_slice(&bytes);
-            if small.len() >= TOGETHER {
-                chunks.push(small.split().freeze());
-            }
-        }
-    };
+    let shown = shown(part, reader);
+    let (mut chunks, mut rest) = (Vec::new(), &shown[..]);
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let few = rest.iter().take_while(|next| {
+            bytes += next.len();
+            bytes <= TOGETHER
+        });
+        let (together, others) = rest.split_at(few.count().max(1));
+        chunks.push(match together {
+            [one] => one.clone(),
+            some => Bytes::from(some.concat()),
+        });
+        rest = others;
+    }
+    chunks
+}
+
+/// The frames that a client is shown, as they lie together.
+fn shown(part: &Part, reader: &mut Reader) -> Vec<Bytes> {
+    let mut shown = Vec::new();
     for batch in &part.batches {
         let frames = batch.frames();
         let mut from_seq = batch.first_seq();
-        for event in batch.iter() {
-            if !reader.shows(&event, &part.rewinds) {
-                if from_seq < event.seq {
-                    send(frames.between(from_seq, event.seq));
+        if !reader.shows_all(batch, &part.rewinds) {
+            for event in batch.iter() {
+                if !reader.shows(&event, &part.rewinds) {
+                    if from_seq < event.seq {
+                        shown.push(frames.between(from_seq, event.seq));
+                    }
+                    from_seq = event.seq + 1;
                 }
-                from_seq = event.seq + 1;
             }
         }
         if from_seq < batch.end_seq() {
-            send(frames.between(from_seq, batch.end_seq()));
+            shown.push(frames.between(from_seq, batch.end_seq()));
         }
     }
-    chunks.extend((!small.is_empty()).then(|| small.freeze()));
-    chunks
+    shown
 }
 
 fn ndjson(opened: Opened, follow: bool, closing: CancellationToken) -> Response {

@@ -1,7 +1,5 @@
 //! [`Frames`]: events as a browser's `EventSource` reads them, encoded once for all who watch.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 
 use crate::event::{EventBatch, EventCode, EventKind, EventRef};
@@ -17,11 +15,20 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn of(batch: &EventBatch) -> Self {
-        let mut out = Vec::with_capacity(batch.len() * 48);
+        let mut line = IdLine::of(batch);
+        let mut out = Vec::with_capacity(batch.bytes() + batch.len() * (line.bytes.len() + 8));
         let mut ends = Vec::with_capacity(batch.len());
-        for event in batch.iter() {
-            encode(&event, &mut out);
+        let has_lines = has_lines(batch.data());
+        for (at, (code, data)) in batch.kinds().enumerate() {
+            if code == EventCode::Yield && !has_lines {
+                out.extend_from_slice(&line.bytes);
+                out.extend_from_slice(data);
+                out.extend_from_slice(b"\n\n");
+            } else {
+                encode(&batch.event(at).expect("within the batch"), line.alone(), &mut out);
+            }
             ends.push(out.len());
+            line.next();
         }
         Frames { first_seq: batch.first_seq(), bytes: out.into(), ends }
     }
@@ -36,21 +43,54 @@ impl Frames {
     }
 }
 
+/// The line with the id of an event, and the beginning of one with data: of the next event a digit or two differ.
+struct IdLine {
+    bytes: Vec<u8>,
+    /// Where the digits of the `seq` end.
+    digits_end: usize,
+}
+
+/// What the line of an id begins with.
+const ID: &[u8] = b"id: ";
+const DATA: &[u8] = b"data: ";
+
+impl IdLine {
+    /// For the first event of a batch, all of which are of one epoch.
+    fn of(batch: &EventBatch) -> Self {
+        let (seq, epoch) = (batch.first_seq().to_string(), batch.event(0).map_or(0, |event| event.epoch).to_string());
+        let bytes = [ID, seq.as_bytes(), b"-", epoch.as_bytes(), b"\n", DATA].concat();
+        IdLine { bytes, digits_end: ID.len() + seq.len() }
+    }
+
+    fn next(&mut self) {
+        for digit in self.bytes[ID.len()..self.digits_end].iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                return;
+            }
+            *digit = b'0';
+        }
+        self.bytes.insert(ID.len(), b'1');
+        self.digits_end += 1;
+    }
+
+    fn alone(&self) -> &[u8] {
+        &self.bytes[..self.bytes.len() - DATA.len()]
+    }
+}
+
 /// A yield has no name, so that `onmessage` gets it; its data is its value. A custom event has its own name and data.
 /// Of any other event the data is the whole event.
-fn encode(event: &EventRef<'_>, out: &mut Vec<u8>) {
-    let mut head = String::with_capacity(48);
-    let (seq, epoch) = (event.seq, event.epoch);
+fn encode(event: &EventRef<'_>, id: &[u8], out: &mut Vec<u8>) {
     let custom = (event.code == EventCode::Event).then(|| event.to_event().kind);
     let name = match &custom {
         Some(EventKind::Event { name, .. }) => Some(&**name),
         _ => (event.code != EventCode::Yield).then(|| word(event.code)),
     };
     if let Some(name) = name {
-        let _ = writeln!(head, "event: {name}");
+        out.extend_from_slice(format!("event: {name}\n").as_bytes());
     }
-    let _ = writeln!(head, "id: {seq}-{epoch}");
-    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(id);
     match &custom {
         Some(EventKind::Event { data, .. }) => lines(data.as_bytes(), out),
         _ if event.code == EventCode::Yield => lines(event.data, out),
@@ -73,10 +113,15 @@ pub(super) fn word(code: EventCode) -> &'static str {
     }
 }
 
+/// Whether there are line ends. Looks at all of it, which is quicker than to stop at the first one.
+fn has_lines(json: &[u8]) -> bool {
+    json.iter().fold(false, |some, byte| some | matches!(byte, b'\n' | b'\r'))
+}
+
 /// JSON may have line ends between its words, which a field can't: a reader joins the lines again.
 fn lines(json: &[u8], out: &mut Vec<u8>) {
     for line in json.split(|byte| matches!(byte, b'\n' | b'\r')) {
-        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(DATA);
         out.extend_from_slice(line);
         out.push(b'\n');
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::app::Core;
 use crate::error::{ErrorKind, Result};
-use crate::event::{EventCode, EventRef, is_void};
+use crate::event::{EventBatch, EventCode, EventRef, is_void};
 use crate::store::{Read, What};
 use crate::task::{Rewind, TaskId, TaskRecord};
 use crate::watch::{Cursor, Part};
@@ -107,6 +107,19 @@ impl Reader {
             return Ok(None);
         }
         self.cursor.next().await
+    }
+
+    /// Whether the client is shown all of a batch, as there is nothing that is void: then it counts as shown.
+    pub(super) fn shows_all(&mut self, batch: &EventBatch, rewinds: &[Rewind]) -> bool {
+        if !rewinds.is_empty() {
+            return false;
+        }
+        self.over |= batch.kinds().next_back().is_some_and(|(code, _)| code.is_end());
+        if let Some(behind) = batch.kinds().rev().position(|(code, _)| code == EventCode::Yield) {
+            let last = batch.event(batch.len() - 1 - behind).expect("it was there");
+            self.held = last.index + 1;
+        }
+        true
     }
 
     /// Whether the client is shown an event. Asked once of each, in order.

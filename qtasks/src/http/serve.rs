@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1::Builder;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access::Access;
 use super::auth::{self, Tokens};
+use super::connection::Wire;
 use super::metrics::Recorded;
 use super::{Inner, Service};
 use crate::app::Qtasks;
@@ -24,8 +22,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// Where tokens are kept unless it is said otherwise, below the user's folder for state.
 const TOKENS_FILE: &str = "qtasks/tokens";
 
-/// The most bytes of headers. The buffer for them may grow to twice what it is told.
-const HEADER_BYTES_MAX: usize = 64 << 10;
+/// So many bytes wait in the system to be sent to a client. Without a limit these are megabytes for each that does not
+/// read.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// How [`Qtasks::serve`] listens, and to whom.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct Config {
     connections_max: usize,
     header_time: Duration,
     body_time: Duration,
+    #[cfg(feature = "http2")]
+    http2: bool,
     grace: Duration,
 }
 
@@ -57,6 +59,8 @@ impl Default for Config {
             connections_max: 20_000,
             header_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
+            #[cfg(feature = "http2")]
+            http2: false,
             grace: Duration::from_secs(5),
         }
     }
@@ -128,6 +132,15 @@ impl Config {
     #[must_use]
     pub fn body_time(mut self, time: Duration) -> Self {
         self.body_time = time;
+        self
+    }
+
+    /// Speaks HTTP/2 as well, with clients that begin with it (`curl --http2-prior-knowledge`, a proxy in front): up to
+    /// 250 requests share a connection. Without TLS browsers do not. Defaults to HTTP/1.1 only.
+    #[cfg(feature = "http2")]
+    #[must_use]
+    pub fn http2(mut self) -> Self {
+        self.http2 = true;
         self
     }
 }
@@ -215,11 +228,16 @@ impl Qtasks {
             closing: closing.clone(),
         });
         let connections = TaskTracker::new();
-        let accept = Accept {
+        let wire = Wire {
             service,
-            slots: Arc::new(Semaphore::new(config.connections_max.clamp(1, Semaphore::MAX_PERMITS))),
             header_time: config.header_time,
+            #[cfg(feature = "http2")]
+            http2: config.http2,
             closing: closing.clone(),
+        };
+        let accept = Accept {
+            wire,
+            slots: Arc::new(Semaphore::new(config.connections_max.clamp(1, Semaphore::MAX_PERMITS))),
             connections: connections.clone(),
         };
         tokio::spawn(accept.run(listener));
@@ -377,16 +395,14 @@ async fn bind_socket(path: &Path) -> Result<Listener> {
 
 /// What accepts connections.
 struct Accept {
-    service: Service,
+    wire: Wire,
     slots: Arc<Semaphore>,
-    header_time: Duration,
-    closing: CancellationToken,
     connections: TaskTracker,
 }
 
 impl Accept {
     async fn run(self, listener: Listener) {
-        let closing = self.closing.clone();
+        let closing = self.wire.closing.clone();
         closing.run_until_cancelled(self.accept(&listener)).await;
         self.connections.close();
         #[cfg(unix)]
@@ -402,6 +418,8 @@ impl Accept {
                 Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
                     // A frame is not to wait for the next one.
                     let _ = stream.set_nodelay(true);
+                    #[cfg(any(target_os = "linux", target_os = "android"))]
+                    let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
                     self.connection(stream, slot);
                 }),
                 #[cfg(unix)]
@@ -419,23 +437,9 @@ impl Accept {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut builder = Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(self.header_time).max_buf_size(HEADER_BYTES_MAX / 2);
-        let service = TowerToHyperService::new(self.service.clone());
-        let closing = self.closing.clone();
+        let connection = self.wire.clone().serve(stream);
         self.connections.spawn(async move {
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = closing.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended");
-            }
+            connection.await;
             drop(slot);
         });
     }

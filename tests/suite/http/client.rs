@@ -335,6 +335,35 @@ async fn a_stream_survives_its_connections() {
     site.app.shutdown().await.unwrap();
 }
 
+/// Cut once at every byte of the answer, its headers too, a log of three events is the same log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_survives_a_cut_at_every_byte() {
+    let site = Site::new().await;
+    let (server, direct) = served(&site).await;
+    let address = server.address().unwrap();
+    let done = count::add_task(1).on(&direct).timeout(soon()).await.unwrap();
+    let whole: Vec<_> = direct.events_from(done.id, 0).try_collect().await.unwrap();
+    assert_eq!(crate::kinds(&whole), "started yield completed");
+    let (id, whole) = (done.id, &whole);
+    // More than either answer has: then nothing is cut.
+    let cut_at = |byte: usize| async move {
+        let between = Between::cutting(address, move |n| if n == 0 { byte } else { usize::MAX >> 1 }).await;
+        let values: Vec<u64> = between.client().stream::<u64>(id).try_collect().await.unwrap();
+        assert_eq!(values, [0], "cut at {byte}");
+        let connections = between.connections();
+        let between = Between::cutting(address, move |n| if n == 0 { byte } else { usize::MAX >> 1 }).await;
+        let events: Vec<_> = between.client().events_from(id, 0).try_collect().await.unwrap();
+        assert_eq!(&events, whole, "cut at {byte}");
+        (connections > 1, between.connections() > 1)
+    };
+    let cuts: Vec<_> = futures::stream::iter((0..2_000).map(cut_at)).buffered(64).collect().await;
+    let (values, events) = (cuts.iter().filter(|cut| cut.0).count(), cuts.iter().filter(|cut| cut.1).count());
+    println!("cut {values} times, and {events}");
+    assert!(values > 400 && events > 400, "{values}, {events}");
+    assert!(cuts.last().is_some_and(|cut| *cut == (false, false)), "the last ones are not cut");
+    site.app.shutdown().await.unwrap();
+}
+
 /// What was added is waited for over connections that break.
 #[tokio::test]
 async fn whoever_waits_survives_a_cut() {

@@ -201,6 +201,37 @@ async fn a_log_as_lines_and_as_pages() {
     site.app.shutdown().await.unwrap();
 }
 
+/// So many that they are told together: each gets every value all the same, when it is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_hears_of_every_value() {
+    let site = Site::new().await;
+    let id = site.added(r#"{"task":"gated","args":[200]}"#).await;
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        let body = site.open("GET", &format!("/v1/tasks/{id}/events"), &[], "").await.into_body().into_data_stream();
+        crowd.push((body, Parser::default()));
+    }
+    for (permits, yields) in [(1, 1), (1, 2), (50, 52), (7, 59)] {
+        for _ in 0..permits {
+            site.gate.add_permits(1);
+            tokio::task::yield_now().await;
+        }
+        for (body, parser) in &mut crowd {
+            // And the first event.
+            while parser.sent.len() < yields + 1 {
+                parser.feed(&tokio::time::timeout(soon(), body.next()).await.unwrap().unwrap().unwrap());
+            }
+        }
+    }
+    site.app.task(id.parse().unwrap()).await.unwrap().cancel("enough").await.unwrap();
+    for (body, mut parser) in crowd {
+        let rest = tokio::time::timeout(soon(), body.collect::<Vec<_>>()).await.unwrap();
+        rest.into_iter().for_each(|bytes| parser.feed(&bytes.unwrap()));
+        assert_eq!(parser.sent.iter().map(Sent::seq).collect::<Vec<_>>(), (1..=61).collect::<Vec<_>>());
+    }
+    site.app.shutdown().await.unwrap();
+}
+
 /// Whoever waits for long hears that the server is still there; the time is not real.
 #[tokio::test(start_paused = true)]
 async fn a_watcher_that_waits_hears_a_heartbeat() {
