@@ -119,7 +119,7 @@ pub struct Values<F: Generates> {
 
 /// Where the events come from.
 enum Source {
-    Log(Reader),
+    Log(Box<Reader>),
     /// Those that hold, and of rewinds those that this reader has to be told.
     #[cfg(feature = "client")]
     Server(BoxStream<'static, Result<Event>>),
@@ -175,7 +175,7 @@ impl<F: Generates> fmt::Debug for Values<F> {
 impl<F: Generates> Values<F> {
     pub(crate) fn new(hub: &Arc<Hub>, id: TaskId, after_seq: u64) -> Self {
         Values {
-            source: Source::Log(Reader::new(hub, id, after_seq.saturating_add(1))),
+            source: Source::Log(Box::new(Reader::new(hub, id, after_seq.saturating_add(1)))),
             value: F::__codec().yields,
             id,
             handed: (after_seq == 0).then_some(0),
@@ -370,7 +370,7 @@ impl fmt::Debug for Events {
 
 impl Events {
     pub(crate) fn new(hub: &Arc<Hub>, id: TaskId, from_seq: u64) -> Self {
-        Events { source: Source::Log(Reader::new(hub, id, from_seq)), over: false }
+        Events { source: Source::Log(Box::new(Reader::new(hub, id, from_seq))), over: false }
     }
 
     /// All events, as a server sends them.
