@@ -225,7 +225,7 @@ async fn a_crowd_hears_of_every_value() {
     }
     site.app.task(id.parse().unwrap()).await.unwrap().cancel("enough").await.unwrap();
     for (body, mut parser) in crowd {
-        let rest = tokio::time::timeout(soon(), body.collect::<Vec<_>>()).await.unwrap();
+        let rest = tokio::time::timeout(soon(), futures::StreamExt::collect::<Vec<_>>(body)).await.unwrap();
         rest.into_iter().for_each(|bytes| parser.feed(&bytes.unwrap()));
         assert_eq!(parser.sent.iter().map(Sent::seq).collect::<Vec<_>>(), (1..=61).collect::<Vec<_>>());
     }
