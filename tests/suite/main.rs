@@ -1,7 +1,31 @@
 //! One binary, a module per noun.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and say what it did")]
 
+mod attempts;
+mod cli;
+mod crash;
+mod executors;
+mod forms;
 mod http;
+mod introspection;
+mod isolation;
+mod iters;
+mod keeper;
+mod life;
+mod limits;
+mod output;
+mod property;
+mod retries;
+mod schedules;
+mod seeds;
+mod signals;
+mod sqlite;
+mod stores;
+mod stream_tasks;
+mod task_log;
+mod test_kit;
+mod tidy;
+mod watchers;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
