@@ -1,7 +1,7 @@
 //! Tasks over HTTP: added, listed, cancelled, and watched live by browsers, `curl` and programs.
 //!
 //! [`service`] is a tower service for a router of one's own; [`Qtasks::serve`](crate::Qtasks::serve) has a listener of
-//! its own. What both answer:
+//! its own, which speaks HTTP/1.1, and HTTP/2 where it is asked for (feature `http2`). What both answer:
 //!
 //! | route | scope | |
 //! | --- | --- | --- |
@@ -57,7 +57,7 @@
 //! | a link that does something | what is got stays as it is | `tasks::getting_changes_nothing` |
 //! | large, deep and endless requests | bodies of 1 MiB in 30 s, JSON 128 levels deep, headers of 64 KiB in 10 s, so many connections | `wire::slow_clients_lose_their_connections`, `tasks::what_is_wrong_with_a_request_is_named` |
 //! | malformed requests | refused with a problem or a bare status | `wire::malformed_requests_are_refused_and_the_server_goes_on` |
-//! | a client that stops reading | it holds a quarter MiB of a log, and is served from the store when it goes on | `events::a_slow_reader_is_served_from_the_store` |
+//! | a client that stops reading | it holds a quarter MiB of a log and, on Linux, 128 KiB in the system; when it goes on it is served from the store | `crowd::who_stops_reading_holds_up_nobody_and_little_memory`, `events::a_slow_reader_is_served_from_the_store` |
 //! | another user of the machine | a socket has mode 0600, in a folder that only its owner may write to; so has the file of tokens | `wire::a_socket_is_the_users_own` |
 //! | what is secret in what is said | no tokens, arguments or values in logs; no SQL, paths or backtraces in answers | `access::every_route_needs_its_scope` |
 

@@ -46,6 +46,8 @@ const REPEAT: Duration = Duration::from_millis(100);
 const CROWD: u32 = 256;
 /// How long a crowd is left alone for each who is in it: about as long as it takes to write to one.
 const WRITING: Duration = Duration::from_micros(10);
+/// A crowd that is slower than that by so much does not get more time.
+const SLOW: u32 = 5;
 /// How many hints are taken at once.
 const HINTS: usize = 128;
 /// How many tasks are asked for at once when looking at everything.
@@ -351,6 +353,8 @@ struct Ring {
     rewinds: Arc<[Rewind]>,
     /// When a crowd was told last.
     told_at: Option<Instant>,
+    /// When one of the crowd last came for what is new.
+    read_at: Option<Instant>,
     /// A crowd will be told.
     telling: bool,
     ended: bool,
@@ -385,39 +389,70 @@ impl Tail {
         }
         let connections = self.connections.load(Ordering::Relaxed);
         if connections >= CROWD && !ring.ended {
-            let now = Instant::now();
-            let due = ring.told_at.map_or(now, |told| told + WRITING * connections);
-            if std::mem::replace(&mut ring.telling, due > now) {
-                ring.telling = true;
+            // It is told together with what came before.
+            if ring.telling {
                 return;
             }
-            if due > now {
+            if let Some(due) = ring.due(connections) {
+                ring.telling = true;
                 drop(ring);
                 self.tell_at(due);
                 return;
             }
-            ring.told_at = Some(now);
+            ring.told_at = Some(Instant::now());
         }
         drop(ring);
         self.grown.send_replace(());
     }
 
-    /// Tells those who watch, later.
-    fn tell_at(self: &Arc<Self>, due: Instant) {
+    /// What there is from `seq` on, for one who may be in a crowd.
+    fn newest(&self, seq: u64, bytes_max: usize, connected: bool) -> Newest {
+        let mut ring = lock(&self.ring);
+        if connected {
+            ring.read_at = Some(Instant::now());
+        }
+        ring.from(seq, bytes_max)
+    }
+
+    /// Tells a crowd, later.
+    fn tell_at(self: &Arc<Self>, mut due: Instant) {
         let Some(hub) = self.hub.upgrade() else { return };
         let tail = Arc::downgrade(self);
         hub.runtime.spawn(async move {
-            tokio::time::sleep_until(due).await;
-            let Some(tail) = tail.upgrade() else { return };
-            let mut ring = lock(&tail.ring);
+            loop {
+                tokio::time::sleep_until(due).await;
+                match tail.upgrade().and_then(|tail| tail.tell()) {
+                    Some(later) => due = later,
+                    None => return,
+                }
+            }
+        });
+    }
+
+    /// Tells a crowd; or when it is to be told, if it still writes.
+    fn tell(&self) -> Option<Instant> {
+        let mut ring = lock(&self.ring);
+        let due = ring.due(self.connections.load(Ordering::Relaxed));
+        if due.is_none() {
             (ring.told_at, ring.telling) = (Some(Instant::now()), false);
             drop(ring);
-            tail.grown.send_replace(());
-        });
+            self.grown.send_replace(());
+        }
+        due
     }
 }
 
 impl Ring {
+    /// When a crowd of so many is told, unless it is now: when it has had what it was told last for twice the time that
+    /// it took. Else those who write would leave no time to those who yield.
+    fn due(&self, connections: u32) -> Option<Instant> {
+        let told_at = self.told_at?;
+        let took = self.read_at.map_or(Duration::ZERO, |read| read.saturating_duration_since(told_at));
+        let least = WRITING * connections;
+        let due = told_at + (took * 2).clamp(least, least * SLOW);
+        (due > Instant::now()).then_some(due)
+    }
+
     /// The `seq` to read on from, and whether there is nothing more to read.
     fn place(&self) -> (u64, bool) {
         (self.next_seq, self.ended || self.failed.is_some())
@@ -574,9 +609,9 @@ impl Cursor {
         }
         let over = self.hub.over.clone();
         loop {
-            let Some(Attached { tail, grown, .. }) = &mut self.tail else { return Ok(None) };
+            let Some(Attached { tail, grown, connected }) = &mut self.tail else { return Ok(None) };
             grown.borrow_and_update();
-            let newest = lock(&tail.ring).from(self.next_seq, self.part_bytes);
+            let newest = tail.newest(self.next_seq, self.part_bytes, *connected);
             match newest {
                 Newest::Part(part) => {
                     self.next_seq = part.next_seq;

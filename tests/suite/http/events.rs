@@ -212,16 +212,20 @@ async fn a_crowd_hears_of_every_value() {
         crowd.push((body, Parser::default()));
     }
     for (permits, yields) in [(1, 1), (1, 2), (50, 52), (7, 59)] {
-        for _ in 0..permits {
-            site.gate.add_permits(1);
-            tokio::task::yield_now().await;
-        }
-        for (body, parser) in &mut crowd {
+        let reading = crowd.iter_mut().map(async |(body, parser)| {
             // And the first event.
             while parser.sent.len() < yields + 1 {
                 parser.feed(&tokio::time::timeout(soon(), body.next()).await.unwrap().unwrap().unwrap());
             }
-        }
+        });
+        let adding = async {
+            for _ in 0..permits {
+                site.gate.add_permits(1);
+                tokio::task::yield_now().await;
+            }
+        };
+        // All of them wait before there is anything.
+        futures::future::join(futures::future::join_all(reading), adding).await;
     }
     site.app.task(id.parse().unwrap()).await.unwrap().cancel("enough").await.unwrap();
     for (body, mut parser) in crowd {

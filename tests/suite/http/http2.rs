@@ -31,20 +31,23 @@ async fn sent(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// One connection of HTTP/2.
-struct Client(SendRequest<String>);
+struct Client {
+    sender: SendRequest<String>,
+    /// Until the connection ends.
+    connected: tokio::task::JoinHandle<hyper::Result<()>>,
+}
 
 impl Client {
     async fn connect(address: SocketAddr) -> hyper::Result<Self> {
         let stream = TcpStream::connect(address).await.unwrap();
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Client(sender))
+        Ok(Client { sender, connected: tokio::spawn(connection) })
     }
 
     async fn get(&mut self, address: SocketAddr, path: &str) -> hyper::Result<http::Response<Incoming>> {
         let request = http::Request::get(format!("http://{address}{path}"));
         let request = request.header("authorization", format!("Bearer {TOKEN}")).body(String::new()).unwrap();
-        self.0.send_request(request).await
+        self.sender.send_request(request).await
     }
 }
 
@@ -122,6 +125,9 @@ async fn slow_and_idle_clients_lose_their_connections() {
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     site.gate.add_permits(1);
     assert_eq!(told(&Parser::of(&read(stream).await)).join(" "), "started 0 completed");
+    // And now it is: this client gives every sign of life, and asks for nothing.
+    let _ = tokio::time::timeout(soon(), client.connected).await.expect("the server ends it").unwrap();
+    drop(client.sender);
     site.app.shutdown().await.unwrap();
 }
 
