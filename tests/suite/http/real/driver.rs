@@ -35,8 +35,11 @@ impl Browser {
         let http = reqwest::Client::builder().no_proxy().timeout(soon()).build().unwrap();
         let mut browser = Browser { driver, port, http, session: String::new(), process: None };
         let profile = format!("--user-data-dir={}", crate::scratch().display());
+        // It asks nobody for anything but the page.
+        let quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update"];
         let flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", &profile];
-        let options = json!({ "goog:chromeOptions": { "args": flags } });
+        let args = [&flags[..], &quiet].concat();
+        let options = json!({ "goog:chromeOptions": { "args": args } });
         let made = browser.tell("/session", &json!({ "capabilities": { "alwaysMatch": options } })).await;
         made["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
         browser.process = made["capabilities"]["goog:processID"].as_u64();

@@ -49,8 +49,8 @@ async fn httpx_sse_leaves_and_comes_back() {
         said.extend(client.json(1).await);
     }
     said.extend(client.json(1).await);
-    assert_eq!(client.rest().await, "connections: 8\n", "22 events, and a word that there are no more");
     assert_eq!(told_by(&said), log(&site, &id).await);
+    assert_eq!(client.rest().await, "connections: 8\n", "22 events, and a word that there are no more");
     assert_eq!(said[0][3], 2000, "when to come back stands in the first event of a stream");
     site.app.shutdown().await.unwrap();
 }
