@@ -557,27 +557,12 @@ pub(crate) struct Cursor {
     next_seq: u64,
     /// About so many bytes come at once.
     part_bytes: usize,
-    tail: Option<Attached>,
+    tail: Option<(Arc<Tail>, watch::Receiver<()>)>,
 }
 
-/// A watcher of a tail.
-struct Attached {
-    tail: Arc<Tail>,
-    grown: watch::Receiver<()>,
-    /// Whether it passes it on to a connection.
-    connected: bool,
-}
-
-impl Attached {
-    fn new(tail: Arc<Tail>, connected: bool) -> Self {
-        tail.connections.fetch_add(connected.into(), Ordering::Relaxed);
-        Attached { grown: tail.grown.subscribe(), tail, connected }
-    }
-}
-
-impl Drop for Attached {
+impl Drop for Cursor {
     fn drop(&mut self) {
-        self.tail.connections.fetch_sub(self.connected.into(), Ordering::Relaxed);
+        self.detach();
     }
 }
 
@@ -607,11 +592,11 @@ impl Cursor {
                 return Ok(Some(part));
             }
         }
-        let over = self.hub.over.clone();
+        let (over, connected) = (self.hub.over.clone(), self.is_connected());
         loop {
-            let Some(Attached { tail, grown, connected }) = &mut self.tail else { return Ok(None) };
+            let Some((tail, grown)) = &mut self.tail else { return Ok(None) };
             grown.borrow_and_update();
-            let newest = tail.newest(self.next_seq, self.part_bytes, *connected);
+            let newest = tail.newest(self.next_seq, self.part_bytes, connected);
             match newest {
                 Newest::Part(part) => {
                     self.next_seq = part.next_seq;
@@ -651,13 +636,26 @@ impl Cursor {
             return Some(Part { batches, rewinds, next_seq: slice.next_seq });
         }
         if slice.ended {
-            self.tail = None;
+            self.detach();
         } else if self.tail.is_none() {
             // Who is ahead of the log waits for it to come there: others share the tail.
             let tail = self.hub.attach(self.id, self.next_seq.min(slice.tail.saturating_add(1)));
-            self.tail = Some(Attached::new(tail, self.part_bytes < usize::MAX));
+            tail.connections.fetch_add(self.is_connected().into(), Ordering::Relaxed);
+            let grown = tail.grown.subscribe();
+            self.tail = Some((tail, grown));
         }
         None
+    }
+
+    /// Whether what is read goes to a connection.
+    fn is_connected(&self) -> bool {
+        self.part_bytes < usize::MAX
+    }
+
+    fn detach(&mut self) {
+        if let Some((tail, _)) = self.tail.take() {
+            tail.connections.fetch_sub(self.is_connected().into(), Ordering::Relaxed);
+        }
     }
 
     /// How many yields held when the log ended with `seq`.
