@@ -32,6 +32,7 @@ pub(crate) mod current;
 pub(crate) mod inspect;
 pub(crate) mod meters;
 mod pauses;
+mod told;
 
 pub use builder::Builder;
 pub use inspect::{InspectedQueue, InspectedTask, InspectedWorker, Inspection, Throughput};
@@ -449,24 +450,34 @@ impl Qtasks {
         Ok(())
     }
 
-    /// Runs until SIGTERM or Ctrl-C, then shuts down. No signal is handled otherwise.
+    /// Runs until SIGTERM or Ctrl-C, then shuts down; a second one ends the wait for what is running, which others go on
+    /// with when its leases are over. No signal is handled otherwise.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if signals can't be received.
     pub async fn run(&self) -> Result<()> {
-        let none = |e: std::io::Error| Error::new(ErrorKind::Unavailable, format!("no signals: {e}"));
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut terminate = signal(SignalKind::terminate()).map_err(none)?;
-            tokio::select! {
-                _ = terminate.recv() => {}
-                pressed = tokio::signal::ctrl_c() => pressed.map_err(none)?,
+        self.run_until_told(|| ()).await
+    }
+
+    /// How long a shutdown may wait for tasks that are running here.
+    #[cfg(feature = "cli")]
+    pub(crate) fn busy_for(&self) -> Option<Duration> {
+        let worker = self.core.worker.get().filter(|worker| !worker.running().is_empty())?;
+        Some(worker.grace())
+    }
+
+    /// The same; says so when it is told to end.
+    pub(crate) async fn run_until_told(&self, told: impl FnOnce()) -> Result<()> {
+        let mut signals = told::Signals::new()?;
+        signals.next().await;
+        told();
+        tokio::select! {
+            over = self.shutdown() => over,
+            () = signals.next() => {
+                tracing::warn!("told to end at once; unfinished tasks come back when their leases are over");
+                Ok(())
             }
         }
-        #[cfg(not(unix))]
-        tokio::signal::ctrl_c().await.map_err(none)?;
-        self.shutdown().await
     }
 }
 

@@ -284,26 +284,28 @@ impl ArgsWriter {
     }
 }
 
-/// Whether a call by name has the arguments that a task function takes, as far as that can be told without its types.
+/// Whether a call by name has the arguments that a task function takes, and each is of its type.
 pub(crate) fn check(specs: &'static [ArgSpec], raw: &[u8]) -> Result<(), TaskFailure> {
     let args = ArgsReader::new(specs, raw)?;
-    let missing = specs.iter().zip(&args.values).find(|(spec, value)| spec.required && value.is_none());
-    match missing {
-        Some((ArgSpec { name, ty, .. }, _)) => {
-            Err(TaskFailure::new(FailureKind::Codec, format!("argument `{name}` (`{ty}`) is missing")))
+    for (i, (spec, value)) in specs.iter().zip(&args.values).enumerate() {
+        match value {
+            Some(raw) => spec.check.of(raw.get()).map_err(|e| args.invalid(i, &e))?,
+            None if spec.required => return Err(args.missing(i)),
+            None => {}
         }
-        None => Ok(()),
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::CheckProbe;
 
     const SPECS: &[ArgSpec] = &[
-        ArgSpec::new("a", "i64", true, None),
-        ArgSpec::new("b", "Option<String>", false, None),
-        ArgSpec::new("c", "u8", false, Some("7")),
+        ArgSpec::new("a", "i64", true, None, CheckProbe::<i64>::CHECK),
+        ArgSpec::new("b", "Option<String>", false, None, CheckProbe::<Option<String>>::CHECK),
+        ArgSpec::new("c", "u8", false, Some("7"), CheckProbe::<u8>::CHECK),
     ];
 
     fn read(raw: &str) -> Result<(i64, Option<String>, u8), String> {

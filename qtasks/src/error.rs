@@ -10,7 +10,6 @@ use crate::task::TaskFailure;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong outside of a task's own body: [`kind`](Error::kind) says what can be done about it.
-#[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: Box<str>,
@@ -110,6 +109,18 @@ impl Error {
     /// The same kind and message again, for a second reader of one failed read. The source stays with the first.
     pub(crate) fn again(&self) -> Self {
         Error { kind: self.kind, message: self.message.clone(), failure: self.failure.clone(), source: None }
+    }
+}
+
+/// What it says, for a `main` that returns it; with `{:#?}` its parts.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
+        let Error { kind, message, failure, source } = self;
+        let mut parts = f.debug_struct("Error");
+        parts.field("kind", kind).field("message", message).field("failure", failure).field("source", source).finish()
     }
 }
 

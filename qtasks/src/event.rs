@@ -57,7 +57,9 @@ pub enum EventKind {
         /// Counted from 0.
         index: u64,
         /// XXH3-64, seed 0, of the JSON of the item before its handler; where attempts are not compared (`Resume`,
-        /// `restart`), of the handler's output.
+        /// `restart`), of the handler's output. In JSON it is text of 16 hexadecimal digits, for JavaScript would round
+        /// the number.
+        #[serde(serialize_with = "wire::hash")]
         hash: u64,
         /// The handler's output.
         value: Json,

@@ -390,9 +390,11 @@ impl<F: TaskFn> WaitError<F> {
     }
 }
 
+/// What it says, for a `main` that returns it; with `{:#?}` its parts.
 impl<F: TaskFn> fmt::Debug for WaitError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            _ if !f.alternate() => fmt::Display::fmt(self, f),
             WaitError::Ended(ended) => f.debug_tuple("Ended").field(ended).finish(),
             WaitError::TimedOut(handle) => f.debug_tuple("TimedOut").field(handle).finish(),
             WaitError::Store(error) => f.debug_tuple("Store").field(error).finish(),

@@ -21,8 +21,8 @@ pub use crate::schema::{SchemaFallback, SchemaOf, SchemaProbe, Types};
 pub use crate::signals::{Declared, Registered, hear, hear_value};
 pub use crate::stream_task::{StreamTask, fields, stream_task};
 pub use crate::task::{
-    ArgSpec, Codec, Generates, Isolation, Keep, Never, OnRetry, ScheduleSpec, Start, StateSpec, TaskFailure, TaskFn,
-    TaskKind, TaskSpec,
+    ArgSpec, CheckArg, CheckFallback, CheckProbe, Codec, Generates, Isolation, Keep, Never, OnRetry, ScheduleSpec,
+    Start, StateSpec, TaskFailure, TaskFn, TaskKind, TaskSpec,
 };
 pub use futures::Stream;
 pub use inventory;

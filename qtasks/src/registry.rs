@@ -154,12 +154,13 @@ impl Registry {
         let mut missing = String::new();
         for (name, Entry { spec, .. }) in &self.specs {
             for state in spec.state.iter().filter(|s| !states.contains_key(&(s.id)())) {
-                let _ = write!(missing, " `{name}` ({}) takes `State<{}>`;", spec.place(), state.ty);
+                let _ = write!(missing, "`{name}` ({}) needs a `State<{}>`; ", spec.place(), state.ty);
             }
         }
         if !missing.is_empty() {
             let message = format!(
-                "states that no `.state(value)` gave:{missing} give them, or leave those tasks out by `.tasks([…])`"
+                "{missing}nobody has given it: give it by `.state(value)` of the builder (on the command line that of \
+                 `qtasks::cli::main_with`), or leave those tasks out by `.tasks([…])`"
             );
             return Err(Error::invalid(message));
         }

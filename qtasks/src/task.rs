@@ -15,12 +15,14 @@ use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::trace::TraceContext;
 
+mod check;
 mod failure;
 pub(crate) mod function;
 pub(crate) mod ids;
 mod spec;
 pub(crate) mod time;
 
+pub use check::{CheckArg, CheckFallback, CheckProbe};
 pub use failure::{FailureKind, TaskFailure};
 pub use function::{AnyTask, Codec, Generates, Never, TaskFn, Value};
 pub use spec::{ArgSpec, Isolation, Keep, OnRetry, ScheduleSpec, Start, StateSpec, TaskKind, TaskSpec};

@@ -169,6 +169,11 @@ impl Worker {
     }
 
     /// What it has a lease for.
+    #[cfg(feature = "cli")]
+    pub(crate) fn grace(&self) -> Duration {
+        self.config.grace
+    }
+
     pub(crate) fn running(&self) -> Vec<Arc<Sink>> {
         self.running.all()
     }

@@ -222,6 +222,7 @@ async fn exit_codes_and_errors_say_what_to_do() {
     assert!(error(&["show", "@last"], 4).await.contains("there is no task in `sqlite:"));
     assert!(error(&["show", "00000000-0000-7000-8000-000000000000"], 4).await.contains("there is no task 00000000-"));
     assert!(error(&["tail", "abcd1234"], 4).await.contains("has an id that ends in `abcd1234`: give all of it"));
+    assert!(error(&["run", "count", "n=five"], 2).await.contains("argument `n`: invalid type: string"));
     assert!(error(&["tail", "abc"], 2).await.contains("at least its last 4 digits"));
     assert!(error(&["lits"], 2).await.contains("list"));
     assert!(error(&["--store", "http://127.0.0.1:7717", "worker"], 2).await.contains("`worker` needs a store"));
@@ -241,6 +242,24 @@ async fn exit_codes_and_errors_say_what_to_do() {
     assert!(late.contains("was not over in 10ms: it goes on"), "{late}");
     let status = home.run(&["show", "@last", "--json"]).await.ends(0).json()["status"].clone();
     assert_eq!(status, "queued");
+}
+
+/// A worker waits for its tasks when it is told to end, says so, and is not waited for when it is told again.
+#[tokio::test]
+async fn a_second_signal_ends_a_worker_at_once() {
+    let home = Home::new();
+    let mut worker = home.worker().await;
+    let (id, _) = home.gated().await;
+    let mut tail = home.command(PROGRAM, &["tail", &id]).spawn().unwrap();
+    first_line(tail.stdout.as_mut().unwrap()).await;
+    signal(&worker, "-INT");
+    let said = first_line(worker.stderr.as_mut().unwrap()).await;
+    assert!(said.contains("tasks are running: waiting for them, at most 25s; Ctrl-C again"), "{said}");
+    let begin = std::time::Instant::now();
+    signal(&worker, "-TERM");
+    over(worker).await.ends(0);
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "it did not wait");
+    assert_eq!(home.run(&["--json", "show", &id]).await.ends(0).json()["status"], "running", "another will go on");
 }
 
 #[tokio::test]

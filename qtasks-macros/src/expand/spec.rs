@@ -93,9 +93,20 @@ fn arg_specs(model: &Model) -> impl Iterator<Item = TokenStream> {
             let ty = text(&param.ty);
             let required = default.is_none() && !is_option(&param.ty);
             let default = option(default.as_ref().map(|default| default.text.to_token_stream()));
-            Some(quote!(#p::ArgSpec::new(#wire, #ty, #required, #default)))
+            let check = check(&param.ty, p);
+            Some(quote!(#p::ArgSpec::new(#wire, #ty, #required, #default, #check)))
         }
         From::Context | From::ContextRef => None,
+    })
+}
+
+/// Asks the compiler how values of a type are checked.
+fn check(ty: &impl quote::ToTokens, p: &TokenStream) -> TokenStream {
+    let ty = ty.to_token_stream();
+    quote_spanned!(ty.span()=> {
+        #[allow(unused_imports)]
+        use #p::CheckFallback as _;
+        #p::CheckProbe::<#ty>::CHECK
     })
 }
 

@@ -16,18 +16,22 @@ Examples, of the binary `qtasks`:
 Exit codes: 0 done, 1 the task failed, 2 usage, 3 cancelled, 4 not found, 69 store unreachable,
 124 --timeout was over, 130 detached by Ctrl-C (the task goes on), 141 nobody reads the output.";
 
+/// What every command takes.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Adds, watches and runs tasks that yield.
 #[derive(Debug, Parser)]
 #[command(max_term_width = 120, after_help = MORE)]
 pub(super) struct Cli {
-    /// The store: `sqlite:PATH`; of `dev` and `run` also `memory:` [default: sqlite:qtasks.db].
-    #[arg(long, global = true, env = "QTASKS_URL", hide_env_values = true, value_name = "URL")]
+    /// The store, `sqlite:PATH`, of `dev` and `run` also `memory:`; or a server, `http://HOST:PORT` or `unix:PATH`
+    /// [default: sqlite:qtasks.db, of `dev` memory:].
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "QTASKS_URL", hide_env_values = true, value_name = "URL")]
     pub(super) store: Option<String>,
     /// Writes JSON to stdout, as the HTTP server answers it.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(super) json: bool,
     /// Says nothing but data and errors.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     pub(super) quiet: bool,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -230,6 +234,9 @@ pub(super) struct Listen {
     /// Listens at a Unix socket instead; without a path at one in a folder of your own.
     #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["host", "port"])]
     pub(super) socket: Option<Option<PathBuf>>,
+    /// One more name that requests may give as their `Host`, such as that of a proxy; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    pub(super) allow_host: Vec<String>,
     /// Whoever can reach it may do everything: on this machine only.
     #[arg(long)]
     pub(super) no_auth: bool,

@@ -102,7 +102,7 @@ impl Shown<'_> {
                 () = &mut late => return Ok(self.too_late(most.unwrap_or_default())),
                 () = &mut patience, if patient => {
                     patient = false;
-                    self.lonely().await?;
+                    self.lonely().await;
                     continue;
                 }
             };
@@ -134,7 +134,8 @@ impl Shown<'_> {
             }
             EventKind::Retry { error, at } => {
                 let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
-                let (attempt, wait) = (event.attempt, Duration::from_secs(wait.as_secs()));
+                let (attempt, wait) =
+                    (event.attempt, Duration::from_millis(wait.as_millis().div_ceil(100) as u64 * 100));
                 let wait = humantime::format_duration(wait);
                 self.note(format_args!("attempt {attempt}: {error}; the next one is due in {wait}"));
             }
@@ -219,13 +220,13 @@ impl Shown<'_> {
     }
 
     /// Nothing has come for a while.
-    async fn lonely(&self) -> Result<()> {
-        let record = self.target.record(self.id).await?;
+    async fn lonely(&self) {
+        // Where nobody answers now, the stream of events goes on trying.
+        let Ok(record) = self.target.record(self.id).await else { return };
         if record.status == Status::Queued && record.attempt == 0 {
             let (name, url) = (&record.name, &self.target.url);
             self.note(format_args!("no worker has it yet: is one that knows `{name}` running on `{url}`?"));
         }
-        Ok(())
     }
 }
 

@@ -46,8 +46,15 @@ pub(super) fn counted(config: Config) -> Config {
 
 /// Where a browser finds the tasks. On a terminal it has the token with it, behind the `#`, which no server is sent.
 pub(super) fn page(server: &Server, no_auth: bool) -> Option<String> {
-    let url = format!("{}/", server.url());
-    server.address()?;
+    let mut address = server.address()?;
+    if address.ip().is_unspecified() {
+        let ip: std::net::IpAddr = match address {
+            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        address.set_ip(ip);
+    }
+    let url = format!("http://{address}/");
     if no_auth || !std::io::stderr().is_terminal() {
         return Some(url);
     }

@@ -19,9 +19,10 @@ pub(super) async fn worker(url: &str, builder: Builder, worker: &Worker, out: &O
         let message = format!("no other process can reach `{url}`: give `--store sqlite:PATH`, or take `dev`");
         return Err(Error::invalid(message));
     }
+    target::check(url, "worker")?;
     seen::log();
     let app = start(url, builder, worker, out).await?;
-    until_told(&app, || {
+    until_told(&app, out, || {
         works(&app, url, out);
         Ok(())
     })
@@ -32,21 +33,23 @@ pub(super) async fn worker(url: &str, builder: Builder, worker: &Worker, out: &O
 pub(super) async fn serve(url: &str, builder: Builder, listen: &Listen, out: &Out) -> Result<End> {
     seen::log();
     let config = config(listen)?;
-    let target = Target::open(url, builder).await?;
+    target::check(url, "serve")?;
+    let target = Target::to_serve(url, builder).await?;
     let app = target.app("serve")?;
     let server = app.serve(config).await?;
-    let end = until_told(app, || listens(&server, listen, out)).await;
+    let end = until_told(app, out, || listens(&server, listen, out)).await;
     server.shutdown().await;
     end
 }
 
 /// Both.
 pub(super) async fn dev(url: &str, builder: Builder, worker: &Worker, listen: &Listen, out: &Out) -> Result<End> {
+    target::check(url, "dev")?;
     seen::log();
     let config = config(listen)?;
     let app = start(url, builder, worker, out).await?;
     let server = app.serve(config).await?;
-    let end = until_told(&app, || {
+    let end = until_told(&app, out, || {
         works(&app, url, out);
         listens(&server, listen, out)
     });
@@ -56,8 +59,13 @@ pub(super) async fn dev(url: &str, builder: Builder, worker: &Worker, listen: &L
 }
 
 /// Runs an app until a signal comes. It is announced when signals are heard: whoever reads that may send one.
-async fn until_told(app: &Qtasks, announce: impl FnOnce() -> Result<()>) -> Result<End> {
-    let mut run = pin!(app.run());
+async fn until_told(app: &Qtasks, out: &Out, announce: impl FnOnce() -> Result<()>) -> Result<End> {
+    let mut run = pin!(app.run_until_told(|| {
+        if let Some(grace) = app.busy_for() {
+            let grace = humantime::format_duration(grace);
+            out.note(format_args!("tasks are running: waiting for them, at most {grace}; Ctrl-C again ends at once"));
+        }
+    }));
     match futures::poll!(run.as_mut()) {
         Poll::Ready(over) => over?,
         Poll::Pending => {
@@ -69,7 +77,6 @@ async fn until_told(app: &Qtasks, announce: impl FnOnce() -> Result<()>) -> Resu
 }
 
 async fn start(url: &str, mut builder: Builder, worker: &Worker, out: &Out) -> Result<Qtasks> {
-    target::check(url, "worker")?;
     if !builder.has_tasks() {
         return Err(Error::invalid(format!(
             "`{}` has no task functions to run: call `qtasks::cli::main()` in the program that has them, and start its \
@@ -88,7 +95,8 @@ async fn start(url: &str, mut builder: Builder, worker: &Worker, out: &Out) -> R
 
 fn works(app: &Qtasks, url: &str, out: &Out) {
     let functions = app.registered().count();
-    out.note(format_args!("a worker for {functions} task functions runs on `{url}`; Ctrl-C ends it"));
+    let s = if functions == 1 { "" } else { "s" };
+    out.note(format_args!("a worker for {functions} task function{s} runs on `{url}`; Ctrl-C ends it"));
 }
 
 fn config(listen: &Listen) -> Result<Config> {
@@ -102,6 +110,7 @@ fn config(listen: &Listen) -> Result<Config> {
         #[cfg(not(unix))]
         Some(_) => return Err(Error::invalid("`--socket` needs Unix: leave it out")),
     };
+    let config = listen.allow_host.iter().fold(config, |config, name| config.host(name));
     Ok(seen::counted(if listen.no_auth { config.no_auth() } else { config }))
 }
 
@@ -116,7 +125,10 @@ fn listens(server: &Server, listen: &Listen, out: &Out) -> Result<()> {
         out.note(format_args!("its token is new, and kept in {}", file.display()));
         out.note(format_args!("send it with each request: `Authorization: Bearer {token}`"));
     } else {
-        out.note("requests need a token: of `QTASKS_TOKEN`, or of `qtasks/tokens` in the folder for state");
+        out.note(match server.tokens_file() {
+            Some(file) => format!("requests need a token: it is in {}", file.display()),
+            None => "requests need a token: that of `QTASKS_TOKEN`".to_owned(),
+        });
     }
     if let Some(page) = seen::page(server, listen.no_auth) {
         out.note(format_args!("in a browser: {page}"));

@@ -114,7 +114,9 @@ fn client(url: &str) -> Result<Client> {
 /// What a command says that needs the store itself.
 pub(super) fn check(url: &str, command: &str) -> Result<()> {
     if is_server(url) {
-        let message = format!("`{url}` is a server, and `{command}` needs a store: `--store sqlite:PATH`");
+        let message = format!(
+            "`{url}` (of `--store` or `QTASKS_URL`) is a server, and `{command}` needs a store: give `--store sqlite:PATH`"
+        );
         return Err(Error::invalid(message));
     }
     Ok(())
@@ -145,9 +147,18 @@ impl Target {
         }
         if builder.store.is_none() && !is_there(url) {
             let message = format!(
-                "the store `{url}` is not there: give another by `--store`, or begin it by `worker` or `migrate`"
+                "the store `{url}` is not there: give another by `--store`, or begin it by `worker` or `migrate`; a server, \
+                 such as that of `dev`, is reached by `--store http://127.0.0.1:7717` or as `QTASKS_URL`"
             );
             return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        Ok(Target::of_store(builder.store(url).open().await?, url))
+    }
+
+    /// A store that requests are answered of: one in a file that is not there yet is made.
+    pub(super) async fn to_serve(url: &str, builder: Builder) -> Result<Self> {
+        if builder.store.is_none() && is_memory(url) {
+            return Target::open(url, builder).await;
         }
         Ok(Target::of_store(builder.store(url).open().await?, url))
     }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serializer};
 
 use super::{Event, EventKind};
 use crate::json::Json;
@@ -20,7 +20,7 @@ struct Fields {
     kind: String,
     worker: Option<String>,
     index: Option<u64>,
-    hash: Option<u64>,
+    hash: Option<String>,
     value: Option<Json>,
     name: Option<String>,
     data: Option<Json>,
@@ -37,6 +37,11 @@ struct Fields {
 
 #[derive(Deserialize)]
 struct Instant(#[serde(with = "crate::task::time")] SystemTime);
+
+/// A hash as text.
+pub(super) fn hash<S: Serializer>(hash: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{hash:016x}"))
+}
 
 /// An event, or the kind of it that only a later version knows.
 pub(crate) enum Told {
@@ -57,7 +62,10 @@ impl<'de> Deserialize<'de> for Told {
             "started" => EventKind::Started { worker: f.worker.ok_or_else(|| missing("worker"))? },
             "yield" => EventKind::Yield {
                 index: f.index.ok_or_else(|| missing("index"))?,
-                hash: f.hash.ok_or_else(|| missing("hash"))?,
+                hash: {
+                    let text = f.hash.ok_or_else(|| missing("hash"))?;
+                    u64::from_str_radix(&text, 16).map_err(|e| D::Error::custom(format!("hash {text:?}: {e}")))?
+                },
                 // A value may be `null`.
                 value: f.value.unwrap_or_else(Json::null),
             },

@@ -28,19 +28,20 @@ impl Default for Access {
 }
 
 /// The bearer token that a request has.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+    problem.with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
 
 impl Access {
     /// Whether a request may do what needs a scope.
     pub(super) fn allow(&self, headers: &HeaderMap, needed: Scope) -> Result<(), Problem> {
         let Access::Tokens(tokens) = self else { return Ok(()) };
-        let unauthorized = |detail: &str| {
-            let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-            problem.with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-        };
         let Some(token) = bearer(headers) else {
             return Err(unauthorized("this needs a token: send `Authorization: Bearer TOKEN`"));
         };
@@ -61,6 +62,10 @@ impl Access {
     ) -> Result<(), Problem> {
         match (ticket, id, self) {
             (Some(ticket), Some(id), Access::Tokens(tokens)) if tokens.admits(ticket, id, SystemTime::now()) => Ok(()),
+            (Some(_), _, Access::Tokens(_)) if bearer(headers).is_none() => {
+                let detail = "the ticket is over, or none for this task: ask for another at `/v1/tasks/{id}/ticket`";
+                Err(unauthorized(detail))
+            }
             _ => self.allow(headers, Scope::Read),
         }
     }

@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_path_to_error::Segment;
 
+use super::access::bearer;
 use super::problem::Problem;
 use crate::json::Json;
 use crate::task::TaskId;
@@ -58,9 +59,14 @@ pub(super) async fn args(request: Request, time: Duration) -> Result<Json, Probl
 
 /// The body of a request, and whether it is an object.
 async fn read<T: DeserializeOwned>(request: Request, time: Duration) -> Result<(T, bool), Problem> {
-    if !is_json(request.headers()) {
+    let unsaid = || {
         let detail = "what changes something is sent as JSON, with `Content-Type: application/json`";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail)
+    };
+    let is_json = is_json(request.headers());
+    // No page of another origin can send a token: with one, nothing at all need not be said to be JSON.
+    if !is_json && (request.headers().contains_key(header::CONTENT_TYPE) || bearer(request.headers()).is_none()) {
+        return Err(unsaid());
     }
     let limited = Limited::new(request.into_body(), BODY_BYTES_MAX);
     let bytes = match tokio::time::timeout(time, limited.collect()).await {
@@ -75,6 +81,9 @@ async fn read<T: DeserializeOwned>(request: Request, time: Duration) -> Result<(
             return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timed_out", detail));
         }
     };
+    if !is_json && !bytes.is_empty() {
+        return Err(unsaid());
+    }
     let text = if bytes.is_empty() { &b"{}"[..] } else { &bytes };
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {

@@ -148,7 +148,10 @@ impl Config {
 /// A server that listens. It goes on when this is dropped, and ends with its app.
 pub struct Server {
     address: Address,
-    new_token: Option<(PathBuf, String)>,
+    /// The file that its tokens are kept in.
+    tokens_file: Option<PathBuf>,
+    /// The token that was made for it.
+    new_token: Option<String>,
     closing: CancellationToken,
     connections: TaskTracker,
     grace: Duration,
@@ -189,7 +192,12 @@ impl Server {
 
     /// The token that was made because there was none yet, and the file that it is kept in.
     pub fn new_token(&self) -> Option<(&Path, &str)> {
-        self.new_token.as_ref().map(|(file, token)| (&**file, &**token))
+        Some((self.tokens_file()?, self.new_token.as_deref()?))
+    }
+
+    /// The file that its tokens are kept in, unless it was given them.
+    pub fn tokens_file(&self) -> Option<&Path> {
+        self.tokens_file.as_deref()
     }
 
     /// Takes no more connections, ends the streams with a hint to come back, and waits for what is being answered, at
@@ -208,14 +216,14 @@ impl Qtasks {
     /// tokens where others than this machine could come; [`Unavailable`](ErrorKind::Unavailable) if it can't listen
     /// there.
     pub async fn serve(&self, config: Config) -> Result<Server> {
-        let (access, new_token) = match config.access.clone() {
-            Some(access) => (access, None),
+        let Kept { access, file: tokens_file, new: new_token } = match config.access.clone() {
+            Some(access) => Kept { access, file: None, new: None },
             None => of_this_user()?,
         };
         let listener = Listener::bind(&config.listen).await?;
         let address = listener.address()?;
         if matches!(access, Access::Open) && !address.is_private() {
-            let message = format!("{address} can be reached from elsewhere: it needs tokens, so drop `no_auth`");
+            let message = format!("{address} can be reached from elsewhere: it needs tokens, so leave `no_auth` out");
             return Err(Error::invalid(message));
         }
         let closing = self.core().closed().child_token();
@@ -242,7 +250,7 @@ impl Qtasks {
         };
         tokio::spawn(accept.run(listener));
         tracing::info!(address = %address, "the server listens");
-        Ok(Server { address, new_token, closing, connections, grace: config.grace })
+        Ok(Server { address, tokens_file, new_token, closing, connections, grace: config.grace })
     }
 }
 
@@ -296,30 +304,38 @@ pub(crate) fn own_token() -> Option<String> {
     auth::first(&text).map(str::to_owned)
 }
 
-/// The tokens of the environment or of the user's file, and the one that was made if there was none.
-fn of_this_user() -> Result<(Access, Option<(PathBuf, String)>)> {
+/// The tokens that a server has, the file that they are in, and the one that was made if there was none.
+struct Kept {
+    access: Access,
+    file: Option<PathBuf>,
+    new: Option<String>,
+}
+
+/// The tokens of the environment or of the user's file.
+fn of_this_user() -> Result<Kept> {
     if let Ok(token) = std::env::var("QTASKS_TOKEN") {
-        return Ok((Access::Tokens(Tokens::none().with(&token, [auth::Scope::Admin])?), None));
+        let access = Access::Tokens(Tokens::none().with(&token, [auth::Scope::Admin])?);
+        return Ok(Kept { access, file: None, new: None });
     }
     let Some(file) = tokens_file() else {
         return Err(Error::invalid("there is no folder for tokens: set `QTASKS_TOKEN`, or `HOME`"));
     };
     let wrong = |e: std::io::Error| Error::invalid(format!("the tokens in {}: {e}", file.display()));
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Ok((Access::Tokens(Tokens::parse(&text)?), None)),
+    let (text, new) = match std::fs::read_to_string(&file) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let token = auth::new_token()?;
             match write_private(&file, &format!("{token} admin\n")) {
-                Ok(()) => Ok((Access::Tokens(Tokens::parse(&token)?), Some((file, token)))),
+                Ok(()) => (token.clone(), Some(token)),
                 // Another process was quicker.
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                    Ok((Access::Tokens(Tokens::parse(&std::fs::read_to_string(&file).map_err(wrong)?)?), None))
+                    (std::fs::read_to_string(&file).map_err(wrong)?, None)
                 }
-                Err(e) => Err(wrong(e)),
+                Err(e) => return Err(wrong(e)),
             }
         }
-        Err(e) => Err(wrong(e)),
-    }
+        text => (text.map_err(wrong)?, None),
+    };
+    Ok(Kept { access: Access::Tokens(Tokens::parse(&text)?), file: Some(file), new })
 }
 
 /// Writes a file that only this user can read.
@@ -343,7 +359,11 @@ enum Listener {
 }
 
 fn unavailable(at: &dyn fmt::Display, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("can't listen at {at}: {error}"))
+    let way_out = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; another program does: choose another port, or 0 for one that is free",
+        _ => "",
+    };
+    Error::new(ErrorKind::Unavailable, format!("can't listen at {at}: {error}{way_out}"))
 }
 
 impl Listener {

@@ -84,14 +84,20 @@ async fn add_new(inner: &Arc<Inner>, parts: &Parts, new: New, in_body: bool) -> 
     }
     let key = idempotency_key(&parts.headers)?;
     let named = new.task.clone();
+    let by_name = new.args.as_ref().is_some_and(|args| args.as_bytes().starts_with(b"{"));
     let handle = match task_of(inner, new, key, trace(&parts.headers)).await {
         Err(error) if error.kind() == ErrorKind::NotFound && in_body => {
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_task", error.to_string()).at("/task"));
         }
-        Err(error) if error.to_string().starts_with(&format!("`{named}`: ")) && in_body => {
-            return Err(Problem::from(error).at("/args"));
+        Err(error) => {
+            let pointer = argument(&error.to_string(), &named, by_name, in_body);
+            let problem = Problem::from(error);
+            return Err(match pointer {
+                Some(pointer) if !pointer.is_empty() => problem.at(pointer),
+                _ => problem,
+            });
         }
-        handle => handle?,
+        Ok(handle) => handle,
     };
     if streams {
         let mut response = events::stream_of(inner, handle.id()).await?;
@@ -99,6 +105,14 @@ async fn add_new(inner: &Arc<Inner>, parts: &Parts, new: New, in_body: bool) -> 
         return Ok(response);
     }
     added(inner, parts, &handle).await
+}
+
+/// Where in the body the argument is that an error names; else where all of them are.
+fn argument(error: &str, task: &str, by_name: bool, in_body: bool) -> Option<String> {
+    let of = error.strip_prefix(&format!("`{task}`: "))?;
+    let name = of.strip_prefix("argument `").filter(|_| by_name).and_then(|rest| rest.split_once("`: "));
+    let root = if in_body { "/args" } else { "" };
+    Some(name.map_or_else(|| root.to_owned(), |(name, _)| format!("{root}/{name}")))
 }
 
 async fn task_of(

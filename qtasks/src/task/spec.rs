@@ -20,7 +20,7 @@ use crate::retry::RetryPolicy;
 use crate::schema::Schemas;
 use crate::schema::Types;
 use crate::signals::Declared;
-use crate::task::TaskFailure;
+use crate::task::{CheckArg, TaskFailure};
 
 /// What is known of a task function: made by the macro, collected at start.
 #[derive(Clone, Serialize)]
@@ -391,12 +391,20 @@ pub struct ArgSpec {
     pub required: bool,
     /// What it is when not given: the expression, as written.
     pub default: Option<&'static str>,
+    #[serde(skip)]
+    pub(crate) check: CheckArg,
 }
 
 impl ArgSpec {
     #[doc(hidden)]
-    pub const fn new(name: &'static str, ty: &'static str, required: bool, default: Option<&'static str>) -> Self {
-        ArgSpec { name, ty, required, default }
+    pub const fn new(
+        name: &'static str,
+        ty: &'static str,
+        required: bool,
+        default: Option<&'static str>,
+        check: CheckArg,
+    ) -> Self {
+        ArgSpec { name, ty, required, default, check }
     }
 }
 

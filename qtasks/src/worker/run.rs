@@ -222,12 +222,15 @@ impl Policy {
 
 fn fail(sink: &Sink, failure: TaskFailure, policy: &Policy, failures: u32) -> Ending {
     let chance = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), sink.id());
+    let (id, kind) = (sink.id(), failure.kind);
     match policy.wait(&failure, failures, chance) {
         Some(wait) => {
+            tracing::warn!(%id, %kind, ?wait, "an attempt failed, and another follows");
             sink.end(Outcome::Retry(wait), |index, draft| draft.retry(index, &failure, wait));
             Ending::Retried(failure, wait)
         }
         None => {
+            tracing::warn!(%id, %kind, "a task failed");
             sink.end(Outcome::Ended, |index, draft| draft.failed(index, &failure));
             Ending::Failed(failure)
         }

@@ -72,6 +72,8 @@ async fn what_is_wrong_with_a_request_is_named() {
     for (body, status, code, pointer, words) in [
         (r#"{"task":"coumt"}"#, 422, "unknown_task", "/task", "did you mean \"count\"?"),
         (r#"{"task":"count"}"#, 422, "invalid", "/args", "n"),
+        (r#"{"task":"count","args":{"n":"five"}}"#, 422, "invalid", "/args/n", "argument `n`: invalid type: string"),
+        (r#"{"task":"count","args":["five"]}"#, 422, "invalid", "/args", "argument `n`: invalid type: string"),
         (r#"{"task":"count","args":{"n":1,"m":2}}"#, 422, "invalid", "/args", "m"),
         (r#"{"args":{}}"#, 422, "invalid", "", "missing field `task`"),
         (r#"{"task":"count","prio":1}"#, 422, "invalid", "/prio", "unknown field `prio`"),
