@@ -403,6 +403,26 @@ async fn a_server_does_as_well_as_a_store() {
     over(dev).await.ends(0);
 }
 
+/// Nobody runs the task yet, and the server goes before that is said: who watches stays, and sees it when it is back.
+#[tokio::test]
+async fn who_watches_stays_when_the_server_goes() {
+    let home = Home::new();
+    home.run(&["migrate"]).await.ends(0);
+    let serve = |port: &str| home.command(PROGRAM, &["serve", "--port", port]).spawn().unwrap();
+    let mut server = serve("0");
+    let url = first_line(server.stdout.as_mut().unwrap()).await;
+    home.run(&["run", "count", "n=3", "--no-wait"]).await.ends(0);
+    let tail = home.command(PROGRAM, &["--store", &url, "tail", "@last"]).stderr(Stdio::null()).spawn().unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+    signal(&server, "-KILL");
+    over(server).await;
+    // It would ask by now whether there is a worker.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let _server = serve(url.rsplit(':').next().unwrap());
+    let _worker = home.worker().await;
+    assert_eq!(over(tail).await.ends(0).out, "1\n2\n3\n");
+}
+
 #[tokio::test]
 async fn dev_is_a_worker_and_a_server_in_one() {
     let home = Home::new();

@@ -93,13 +93,14 @@ async fn by_name_with_json() {
         (json!({}), "argument `n` (`i64`) is missing"),
         (json!({"m": 1}), "`m` is not known"),
         (json!([1, 2]), "2 given"),
+        (json!(["x"]), "argument `n`: invalid type: string \"x\", expected i64"),
         (json!(7), "object or an array"),
     ] {
         let e = app.add_task("test_yield", args).await.unwrap_err();
         assert_eq!(e.kind(), qtasks::ErrorKind::Invalid);
         assert!(e.to_string().contains(wrong), "{e}");
     }
-    let e = app.add_task("test_yield", json!(["x"])).timeout(soon()).await.unwrap_err();
+    let e = app.add_task("test_yield", json!(["x"])).unchecked().timeout(soon()).await.unwrap_err();
     assert_eq!(failure(&e).kind, FailureKind::Codec);
     // What a worker elsewhere has published is known here too.
     let elsewhere = Qtasks::builder().store(crate::store_named("published")).tasks([test_yield::spec(), plain::spec()]);

@@ -62,6 +62,8 @@ fn function(name: &str, spec: &TaskSpec, components: &mut Value) -> Value {
         "parameters": [
             { "$ref": "#/components/parameters/prefer" },
             { "$ref": "#/components/parameters/idempotency_key" },
+            { "$ref": "#/components/parameters/traceparent" },
+            { "$ref": "#/components/parameters/tracestate" },
         ],
         "requestBody": { "required": true, "content": { "application/json": { "schema": args } } },
         "responses": answers,

@@ -108,7 +108,7 @@ async fn ours(watchers: usize) -> Vec<f64> {
 async fn limit(watchers: usize) -> Vec<f64> {
     async fn send(State(sender): State<broadcast::Sender<Bytes>>) -> ([(&'static str, &'static str); 1], Body) {
         let frames = sender.subscribe();
-        let first = futures::stream::iter([Ok(Bytes::from_static(b"retry: 2000\n\n"))]);
+        let first = futures::stream::iter([Ok(Bytes::from_static(b"retry: 2000\n"))]);
         let rest = futures::stream::unfold(frames, async |mut frames| {
             let frame = frames.recv().await.ok()?;
             Some((Ok::<_, Infallible>(frame), frames))

@@ -22,7 +22,7 @@ use super::{CHUNK, listening, sent};
 use crate::on_a_runtime;
 use crate::table::{Aim, Table, rounds};
 
-const HINT: &[u8] = b"retry: 2000\n\n";
+const HINT: &[u8] = b"retry: 2000\n";
 
 /// Connects, and has the first frame when this returns.
 async fn open(address: SocketAddr, path: &str) -> TcpStream {

@@ -143,13 +143,17 @@ async fn wrong_arguments_are_named() {
         (serde_json::json!([]), "argument `arg2` (`(i64, i64)`) is missing"),
         (serde_json::json!([1, 2, 3, 4, 5, 6]), "6 given, at most 5 taken"),
         (serde_json::json!({"nope": 1}), "`nope` is not known: this task takes `arg2`, `arg3`, `n`, `type`, `opt`"),
+        (serde_json::json!([[1, "x"], 0]), "argument `arg2`: invalid type: string \"x\", expected i64"),
+        (serde_json::json!({"arg2": [1, 2], "arg3": null}), "argument `arg3`: invalid type: null, expected i64"),
+        (serde_json::json!({"arg2": [1, 2], "arg3": 1, "n": -1}), "argument `n`: invalid value: integer `-1`"),
         (serde_json::json!(3), "expected an object or an array of arguments"),
     ] {
         let error = app.add_task("params", args.clone()).await.unwrap_err();
         assert!(error.to_string().contains(message), "{args}: {error}");
         assert!(matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Codec), "{:?}", error.kind());
     }
-    let task = app.add_task("params", serde_json::json!([[1, "x"], 0]));
+    // A worker that is given them all the same says the same.
+    let task = app.add_task("params", serde_json::json!([[1, "x"], 0])).unchecked();
     let error = task.timeout(soon()).await.unwrap_err();
     let failure = failure(&error);
     assert_eq!(failure.kind, FailureKind::Codec);

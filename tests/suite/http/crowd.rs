@@ -99,7 +99,7 @@ async fn who_stops_reading_holds_up_nobody_and_little_memory() {
     for _ in 0..WATCHERS / OF {
         stalled.push(server.ask(&path, Some(BUFFER_BYTES)).await);
     }
-    let readers = server.watch(WATCHERS - stalled.len(), &path, |read| read.ends_with(b"2000\n\n\r\n")).await;
+    let readers = server.watch(WATCHERS - stalled.len(), &path, |read| read.ends_with(b"2000\n\r\n")).await;
     let before = server.memory_kib("VmRSS");
     server.post(&format!("/v1/tasks/{id}/start"), "{}").await;
     read_all(readers).await;

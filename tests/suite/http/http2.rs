@@ -141,7 +141,7 @@ async fn a_server_that_goes_ends_its_streams() {
     let stream = Client::connect(address).await.unwrap().get(address, &format!("/v1/tasks/{id}/events")).await.unwrap();
     server.shutdown().await;
     let text = read(stream).await;
-    assert!(text.ends_with("retry: 500\n\n"), "{text}");
+    assert!(text.ends_with("retry: 500\n"), "{text}");
     site.gate.add_permits(1);
     site.app.shutdown().await.unwrap();
 }

@@ -28,7 +28,7 @@ pub(super) fn descriptors() -> usize {
 
 /// Whether somebody who watches has been answered.
 pub(super) fn retry_hint(read: &[u8]) -> bool {
-    read.windows(13).any(|bytes| bytes == b"retry: 2000\n\n")
+    read.windows(12).any(|bytes| bytes == b"retry: 2000\n")
 }
 
 impl Serving {
@@ -102,6 +102,8 @@ impl Serving {
             }
             Ok(stream)
         });
-        watching.buffer_unordered(AT_ONCE).try_collect().await.expect("they are answered")
+        let watching = watching.buffer_unordered(AT_ONCE).try_collect();
+        let all = tokio::time::timeout(std::time::Duration::from_secs(300), watching).await;
+        all.expect("they are answered in time").expect("they are answered")
     }
 }
