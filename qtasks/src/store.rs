@@ -622,8 +622,12 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(Error::invalid("`sqlite:` needs the feature `sqlite` of qtasks, which is off here")),
         _ => {
-            let known = "there are `memory:` and `sqlite:PATH`";
-            Err(Error::invalid(format!("`{}` is the URL of no store that is built in; {known}", shown(url))))
+            let shown = shown(url);
+            let known = match url.contains(':') {
+                true => "there are `memory:` and `sqlite:PATH`".to_owned(),
+                false => format!("a file is `sqlite:{shown}`"),
+            };
+            Err(Error::invalid(format!("`{shown}` is the URL of no store that is built in; {known}")))
         }
     }
 }

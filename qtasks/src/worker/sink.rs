@@ -637,7 +637,8 @@ impl Limits {
     fn check(&self, index: u64, value_bytes: usize, log_bytes: u64) -> Result<(), TaskFailure> {
         let limit = |message: String| Err(TaskFailure::new(FailureKind::Limit, message).at(index));
         if value_bytes > self.value_bytes {
-            return limit(format!("the value has {value_bytes} bytes, of at most {}", self.value_bytes));
+            let message = format!("the value has {value_bytes} bytes, of at most {}", self.value_bytes);
+            return limit(message + ": `value_bytes_max` of the app's builder says how many");
         }
         if index >= self.yields {
             return limit(format!("more than {} values: raise it by `#[task(yields_max = …)]`", self.yields));
