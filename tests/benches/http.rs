@@ -17,11 +17,11 @@ use tokio::net::TcpStream;
 
 use crate::table::{Aim, Rounds, Table, rounds};
 
-mod add;
+pub(crate) mod add;
 #[cfg(target_os = "linux")]
-mod idle;
-mod latency;
-mod live;
+pub(crate) mod idle;
+pub(crate) mod latency;
+pub(crate) mod live;
 
 const CHUNK: usize = 64 << 10;
 
@@ -107,9 +107,4 @@ pub(crate) fn run(table: &mut Table) {
     table.ratio("http: a log of 500,000, one watcher", "frames/s", &one, Aim::AtLeast(0.5), "read after its end");
     let many = measured(1_000, 1_000);
     table.ratio("http: a log of 1,000, 1,000 watchers", "frames/s", &many, Aim::AtLeast(0.5), "read after its end");
-    live::run(table);
-    latency::run(table);
-    add::run(table);
-    #[cfg(target_os = "linux")]
-    idle::run(table);
 }

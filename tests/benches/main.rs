@@ -22,13 +22,18 @@ use table::Table;
 /// A section: its name, and what it adds to the table.
 type Section = (&'static str, fn(&mut Table));
 
-const SECTIONS: [Section; 15] = [
+const SECTIONS: &[Section] = &[
     ("direct", direct::run),
     ("tasks", tasks::run),
     ("yields", yields::run),
     ("latency", latency::run),
     ("fanout", fanout::run),
-    ("http", http::run),
+    ("http-log", http::run),
+    ("http-live", http::live::run),
+    ("http-latency", http::latency::run),
+    ("http-add", http::add::run),
+    #[cfg(target_os = "linux")]
+    ("http-idle", http::idle::run),
     ("iter", iter::run),
     ("sqlite-yields", sqlite::yields::run),
     ("sqlite-tasks", sqlite::tasks::run),

@@ -19,16 +19,26 @@ impl Frames {
         let mut out = Vec::with_capacity(batch.bytes() + batch.len() * (line.bytes.len() + 8));
         let mut ends = Vec::with_capacity(batch.len());
         let has_lines = has_lines(batch.data());
+        // Whether the last frame has not got its end yet: it is copied with the line that begins the next one.
+        let mut open = false;
         for (at, (code, data)) in batch.kinds().enumerate() {
             if code == EventCode::Yield && !has_lines {
-                out.extend_from_slice(&line.bytes);
+                out.extend_from_slice(&line.bytes[if open { 0 } else { END.len() }..]);
                 out.extend_from_slice(data);
-                out.extend_from_slice(b"\n\n");
+                open = true;
+                ends.push(out.len() + END.len());
             } else {
+                if open {
+                    out.extend_from_slice(END);
+                }
+                open = false;
                 encode(&batch.event(at).expect("within the batch"), line.alone(), &mut out);
+                ends.push(out.len());
             }
-            ends.push(out.len());
             line.next();
+        }
+        if open {
+            out.extend_from_slice(END);
         }
         Frames { first_seq: batch.first_seq(), bytes: out.into(), ends }
     }
@@ -43,15 +53,17 @@ impl Frames {
     }
 }
 
-/// The line with the id of an event, and the beginning of one with data: of the next event a digit or two differ.
+/// The end of a frame, the line with the id of the next event, and the beginning of one with data: of the event behind
+/// it a digit or two differ.
 struct IdLine {
     bytes: Vec<u8>,
     /// Where the digits of the `seq` end.
     digits_end: usize,
 }
 
-/// What the line of an id begins with.
-const ID: &[u8] = b"id: ";
+/// What a frame ends with, and what the line of an id begins with.
+const END: &[u8] = b"\n\n";
+const ID: &[u8] = b"\n\nid: ";
 const DATA: &[u8] = b"data: ";
 
 impl IdLine {
@@ -75,7 +87,7 @@ impl IdLine {
     }
 
     fn alone(&self) -> &[u8] {
-        &self.bytes[..self.bytes.len() - DATA.len()]
+        &self.bytes[END.len()..self.bytes.len() - DATA.len()]
     }
 }
 

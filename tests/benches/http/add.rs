@@ -124,7 +124,7 @@ async fn length_of_an_answer() -> usize {
     length
 }
 
-pub(super) fn run(table: &mut Table) {
+pub(crate) fn run(table: &mut Table) {
     let length = on_a_runtime(length_of_an_answer());
     let what = "http: a task added, 64 callers";
     let both = rounds(what, || on_a_runtime(ours(false)), || on_a_runtime(limit(length)));

@@ -25,7 +25,7 @@ async fn kib_each() -> (f64, usize) {
     ((after - before) as f64 / watchers as f64, watchers)
 }
 
-pub(super) fn run(table: &mut Table) {
+pub(crate) fn run(table: &mut Table) {
     let (kib, watchers) = on_a_runtime(kib_each());
     let note = format!("the server's memory, {watchers} watching");
     table.figure("http: an idle watcher", "KiB", kib, Aim::AtMost(20.0), note);

@@ -142,7 +142,7 @@ async fn all(clients: Vec<Client>) -> Vec<f64> {
     late
 }
 
-pub(super) fn run(table: &mut Table) {
+pub(crate) fn run(table: &mut Table) {
     LazyLock::force(&START);
     for watchers in [1, 100] {
         let (ours99, limit99) = (RefCell::default(), RefCell::default());

@@ -102,7 +102,7 @@ async fn limit(watchers: u64, values: u64) -> f64 {
     all(watchers, values, listening(router).await, "/", word).await
 }
 
-pub(super) fn run(table: &mut Table) {
+pub(crate) fn run(table: &mut Table) {
     let what = "http: the same while it is made";
     let both = rounds(what, || on_a_runtime(ours(1_000, 1_000)), || on_a_runtime(limit(1_000, 1_000)));
     table.ratio(what, "frames/s", &both, Aim::AtLeast(0.5), "all watch from the start");
