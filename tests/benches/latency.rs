@@ -3,6 +3,7 @@
 //! The limit is `tokio::sync::broadcast` between the same tasks of the same runtime, with nothing stored or encoded.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -86,9 +87,17 @@ async fn limit(watchers: usize) -> Vec<f64> {
 }
 
 async fn all(watching: impl Iterator<Item = tokio::task::JoinHandle<Vec<f64>>>) -> Vec<f64> {
+    sorted(watching, ITEMS as usize).await
+}
+
+/// How late each of so many values was for each who watched, from the least on.
+pub(crate) async fn sorted(
+    watching: impl Iterator<Item = tokio::task::JoinHandle<Vec<f64>>>,
+    values: usize,
+) -> Vec<f64> {
     let late = join_all(watching).await.into_iter().map(|late| late.expect("it does not panic"));
     let late: Vec<Vec<f64>> = late.collect();
-    assert!(late.iter().all(|l| l.len() == ITEMS as usize));
+    assert!(late.iter().all(|l| l.len() == values));
     let mut late = late.concat();
     late.sort_by(f64::total_cmp);
     late
@@ -96,19 +105,33 @@ async fn all(watching: impl Iterator<Item = tokio::task::JoinHandle<Vec<f64>>>) 
 
 pub(crate) fn run(table: &mut Table) {
     LazyLock::force(&START);
+    compared(table, "yield to watcher", Aim::AtMost(5.0), ours, limit);
+}
+
+/// How late values are for one and for a hundred who watch, beside the limit.
+pub(crate) fn compared<A, B>(
+    table: &mut Table,
+    what: &str,
+    aim: Aim,
+    ours: impl Fn(usize) -> A,
+    limit: impl Fn(usize) -> B,
+) where
+    A: Future<Output = Vec<f64>> + Send + 'static,
+    B: Future<Output = Vec<f64>> + Send + 'static,
+{
     for watchers in [1, 100] {
         let (ours99, limit99) = (RefCell::default(), RefCell::default());
         let p50 = |late: &[f64], p99: &RefCell<Vec<f64>>| {
             p99.borrow_mut().push(late[late.len() * 99 / 100]);
             late[late.len() / 2]
         };
-        let what = format!("yield to watcher, p50, {watchers} watching");
+        let what = format!("{what}, p50, {watchers} watching");
         let both = rounds(
             &what,
             || p50(&on_a_runtime(ours(watchers)), &ours99),
             || p50(&on_a_runtime(limit(watchers)), &limit99),
         );
         let (ours, limit) = (median(&ours99.borrow()), median(&limit99.borrow()));
-        table.ratio(&what, "us", &both, Aim::AtMost(5.0), format!("p99 {ours:.0} us, of the limit {limit:.0} us"));
+        table.ratio(&what, "us", &both, aim, format!("p99 {ours:.0} us, of the limit {limit:.0} us"));
     }
 }

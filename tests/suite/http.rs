@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
 use qtasks::http::{Service, service};
 use qtasks::prelude::*;
-use qtasks::{FailureKind, TaskSpec};
+use qtasks::{FailureKind, RetryPolicy, TaskSpec};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
@@ -63,6 +63,18 @@ async fn fails(n: u64) -> Result<u64, String> {
         yield_!(i);
     }
     Err("out of paper")?;
+}
+
+/// Yields something else in its second attempt.
+#[task(retry = RetryPolicy::times(3).constant(Duration::ZERO))]
+async fn changes(ctx: Context, gate: State<Arc<Semaphore>>) -> Result<u32, String> {
+    yield_!(0);
+    yield_!(ctx.attempt());
+    gate.acquire().await.unwrap().forget();
+    if ctx.attempt() == 1 {
+        Err("once")?;
+    }
+    yield_!(7);
 }
 
 /// An app, and what answers for it.

@@ -2,7 +2,6 @@
 //!
 //! The limit is a bare axum server that hands formatted frames from a `tokio::sync::broadcast` to each client.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -21,8 +20,8 @@ use tokio::sync::broadcast;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::listening;
-use crate::on_a_runtime;
-use crate::table::{Aim, Table, median, rounds};
+use crate::latency::{compared, sorted};
+use crate::table::{Aim, Table};
 
 const VALUES: u64 = 1_000;
 const PERIOD: Duration = Duration::from_millis(1);
@@ -134,29 +133,10 @@ async fn open(watchers: usize, address: SocketAddr, path: &str) -> Vec<Client> {
 
 async fn all(clients: Vec<Client>) -> Vec<f64> {
     let reading: Vec<_> = clients.into_iter().map(|client| tokio::spawn(client.read())).collect();
-    let late: Vec<Vec<f64>> =
-        join_all(reading).await.into_iter().map(|late| late.expect("it does not panic")).collect();
-    assert!(late.iter().all(|late| late.len() == VALUES as usize));
-    let mut late = late.concat();
-    late.sort_by(f64::total_cmp);
-    late
+    sorted(reading.into_iter(), VALUES as usize).await
 }
 
 pub(crate) fn run(table: &mut Table) {
     LazyLock::force(&START);
-    for watchers in [1, 100] {
-        let (ours99, limit99) = (RefCell::default(), RefCell::default());
-        let p50 = |late: &[f64], p99: &RefCell<Vec<f64>>| {
-            p99.borrow_mut().push(late[late.len() * 99 / 100]);
-            late[late.len() / 2]
-        };
-        let what = format!("http: yield to client, p50, {watchers} watching");
-        let both = rounds(
-            &what,
-            || p50(&on_a_runtime(ours(watchers)), &ours99),
-            || p50(&on_a_runtime(limit(watchers)), &limit99),
-        );
-        let (ours, limit) = (median(&ours99.borrow()), median(&limit99.borrow()));
-        table.ratio(&what, "us", &both, Aim::AtMost(2.0), format!("p99 {ours:.0} us, of the limit {limit:.0} us"));
-    }
+    compared(table, "http: yield to client", Aim::AtMost(2.0), ours, limit);
 }

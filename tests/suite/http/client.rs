@@ -465,16 +465,6 @@ async fn a_log_that_is_another_one_is_told() {
 
 #[tokio::test]
 async fn what_was_handed_out_and_is_void_is_told() {
-    #[task(retry = RetryPolicy::times(3).constant(Duration::ZERO))]
-    async fn changes(ctx: Context, gate: State<Arc<Semaphore>>) -> Result<u32, String> {
-        yield_!(0);
-        yield_!(ctx.attempt());
-        gate.acquire().await.unwrap().forget();
-        if ctx.attempt() == 1 {
-            Err("once")?;
-        }
-        yield_!(7);
-    }
     let site = Site::of(Qtasks::builder().store(crate::store()).tasks([changes::spec()])).await;
     let (_server, client) = served(&site).await;
     let there = changes::add_task().on(&client).await.unwrap();

@@ -1,7 +1,5 @@
 //! Logs: as server-sent events, as lines, as pages.
 
-use qtasks::RetryPolicy;
-
 use super::*;
 
 /// The text of a log without what differs from run to run.
@@ -116,16 +114,6 @@ async fn many_watch_one_task_from_any_moment() {
 /// A second attempt that yields something else: who has what is void is told, nobody else is.
 #[tokio::test]
 async fn a_rewind_comes_to_those_who_have_what_is_void() {
-    #[task(retry = RetryPolicy::times(3).constant(Duration::ZERO))]
-    async fn changes(ctx: Context, gate: State<Arc<Semaphore>>) -> Result<u32, String> {
-        yield_!(0);
-        yield_!(ctx.attempt());
-        gate.acquire().await.unwrap().forget();
-        if ctx.attempt() == 1 {
-            Err("once")?;
-        }
-        yield_!(7);
-    }
     let site = Site::of(Qtasks::builder().store(crate::store()).tasks([changes::spec()])).await;
     let id = site.added(r#"{"task":"changes"}"#).await;
     let path = format!("/v1/tasks/{id}/events");
