@@ -1,5 +1,7 @@
 //! Logs: as server-sent events, as lines, as pages.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 /// The text of a log without what differs from run to run.
@@ -192,34 +194,40 @@ async fn a_log_as_lines_and_as_pages() {
 /// So many that they are told together: each gets every value all the same, when it is made.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_hears_of_every_value() {
+    const CROWD: usize = 300;
     let site = Site::new().await;
     let id = site.added(r#"{"task":"gated","args":[200]}"#).await;
-    let mut crowd = Vec::new();
-    for _ in 0..300 {
-        let body = site.open("GET", &format!("/v1/tasks/{id}/events"), &[], "").await.into_body().into_data_stream();
-        crowd.push((body, Parser::default()));
-    }
-    for (permits, yields) in [(1, 1), (1, 2), (50, 52), (7, 59)] {
-        let reading = crowd.iter_mut().map(async |(body, parser)| {
-            // And the first event.
-            while parser.sent.len() < yields + 1 {
-                parser.feed(&tokio::time::timeout(soon(), body.next()).await.unwrap().unwrap().unwrap());
-            }
-        });
-        let adding = async {
-            for _ in 0..permits {
-                site.gate.add_permits(1);
-                tokio::task::yield_now().await;
-            }
-        };
-        // All of them wait before there is anything.
-        futures::future::join(futures::future::join_all(reading), adding).await;
+    let seen: Arc<Vec<AtomicUsize>> = Arc::new((0..CROWD).map(|_| AtomicUsize::new(0)).collect());
+    // All wait at once: what is there already is read without being told.
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|i| {
+            let (service, path, seen) = (site.service.clone(), format!("/v1/tasks/{id}/events"), Arc::clone(&seen));
+            tokio::spawn(async move {
+                let request = http::Request::get(path).body(Body::empty()).unwrap();
+                let mut body = service.oneshot(request).await.unwrap().into_body().into_data_stream();
+                let mut parser = Parser::default();
+                while let Some(bytes) = body.next().await {
+                    let bytes = bytes.unwrap();
+                    // After 15 s of silence it would look by itself whether there is something.
+                    assert!(!bytes.starts_with(b":"), "it was not told");
+                    parser.feed(&bytes);
+                    seen[i].store(parser.sent.len(), Ordering::SeqCst);
+                }
+                parser.sent.iter().map(Sent::seq).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let all_have = |events: usize| seen.iter().all(|seen| seen.load(Ordering::SeqCst) >= events);
+    crate::until(|| all_have(1)).await;
+    for (permits, yields) in [(1, 1), (1, 2), (50, 52), (2, 54), (7, 61)] {
+        site.gate.add_permits(permits);
+        // And the first event.
+        crate::until(|| all_have(yields + 1)).await;
     }
     site.app.task(id.parse().unwrap()).await.unwrap().cancel("enough").await.unwrap();
-    for (body, mut parser) in crowd {
-        let rest = tokio::time::timeout(soon(), futures::StreamExt::collect::<Vec<_>>(body)).await.unwrap();
-        rest.into_iter().for_each(|bytes| parser.feed(&bytes.unwrap()));
-        assert_eq!(parser.sent.iter().map(Sent::seq).collect::<Vec<_>>(), (1..=61).collect::<Vec<_>>());
+    for seqs in crowd {
+        let seqs = tokio::time::timeout(soon(), seqs).await.expect("it comes to its end").unwrap();
+        assert_eq!(seqs, (1..=63).collect::<Vec<_>>());
     }
     site.app.shutdown().await.unwrap();
 }
