@@ -95,7 +95,7 @@ impl End {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::Gone => End::NotFound,
             ErrorKind::Unavailable | ErrorKind::Reset | ErrorKind::Fenced => End::Unreachable,
-            ErrorKind::TaskFailed => End::Failed,
+            ErrorKind::TaskFailed | ErrorKind::Damaged => End::Failed,
             ErrorKind::TimedOut => End::TimedOut,
             _ => End::Usage,
         }

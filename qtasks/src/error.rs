@@ -51,6 +51,8 @@ pub enum ErrorKind {
     },
     /// The store lost what it had shown: read again from the start.
     Reset,
+    /// The stored data of a task or a document is not what was written: restore it from a copy.
+    Damaged,
     /// The store can't be reached, or the app is shut down: try again later.
     Unavailable,
 }
@@ -70,6 +72,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::TimedOut => "timed out",
             ErrorKind::Rewound { .. } => "rewound",
             ErrorKind::Reset => "reset",
+            ErrorKind::Damaged => "damaged",
             ErrorKind::Unavailable => "unavailable",
         })
     }

@@ -114,23 +114,33 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// An event of a kind that only a later version of qtasks knows.
+    Other {
+        /// The number of the kind, as it is stored.
+        code: u8,
+        /// How many yields its attempt had made before it.
+        index: u64,
+        /// Its data; `null` where there is none.
+        data: Json,
+    },
 }
 
 /// What kind of event it is, as stores keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[repr(u8)]
 #[expect(missing_docs, reason = "each is the `EventKind` of its name")]
 pub enum EventCode {
-    Started = 1,
-    Yield = 2,
-    Event = 3,
-    Log = 4,
-    Rewind = 5,
-    Retry = 6,
-    Completed = 7,
-    Failed = 8,
-    Cancelled = 9,
+    Started,
+    Yield,
+    Event,
+    Log,
+    Rewind,
+    Retry,
+    Completed,
+    Failed,
+    Cancelled,
+    /// The number of a kind that only a later version knows.
+    Other(u8),
 }
 
 impl EventCode {
@@ -489,6 +499,11 @@ impl EventBatch {
         (0..self.len()).map(|i| self.event(i).expect("within the batch"))
     }
 
+    /// Whether the data of all events can be read: asked of what was stored without a checksum, or came over a wire.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.iter().all(|event| event.is_readable())
+    }
+
     /// The kind of each event with its data, in order: what is looked at before an event is.
     #[cfg(feature = "http")]
     pub(crate) fn kinds(&self) -> impl DoubleEndedIterator<Item = (EventCode, &[u8])> {
@@ -581,12 +596,29 @@ impl EventRef<'_> {
             EventCode::Cancelled => {
                 EventKind::Cancelled { reason: self.read(|d: CancelledData| d.reason).unwrap_or_default() }
             }
+            EventCode::Other(code) => EventKind::Other { code, index, data: self.json() },
         };
         Event { seq: self.seq, epoch: self.epoch, attempt: self.attempt, at: self.at, kind }
     }
 
     fn read<D: serde::de::DeserializeOwned, R>(&self, get: impl FnOnce(D) -> R) -> Option<R> {
         serde_json::from_slice(self.data).ok().map(get)
+    }
+
+    /// Whether the data is what an event of this kind has.
+    fn is_readable(&self) -> bool {
+        let is_json = || std::str::from_utf8(self.data).is_ok_and(crate::json::is_json);
+        match self.code {
+            EventCode::Yield => is_json(),
+            EventCode::Completed | EventCode::Other(_) => self.data.is_empty() || is_json(),
+            EventCode::Rewind => self.data.is_empty(),
+            EventCode::Started => self.read(|_: StartedData<'_>| ()).is_some(),
+            EventCode::Event => self.read(|_: EventData| ()).is_some(),
+            EventCode::Log => self.read(|_: LogData<'_>| ()).is_some(),
+            EventCode::Retry => self.read(|_: RetryData| ()).is_some(),
+            EventCode::Failed => self.read(|_: TaskFailure| ()).is_some(),
+            EventCode::Cancelled => self.read(|_: CancelledData| ()).is_some(),
+        }
     }
 }
 
@@ -682,7 +714,11 @@ impl<'de> Deserialize<'de> for EventBatch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Rows { seq, epoch, attempt, at_ms, rows } = Rows::deserialize(deserializer)?;
         let draft = body(rows).map_err(serde::de::Error::custom)?;
-        Ok(draft.stamp(Stamp { seq, epoch, attempt, at: from_ms(at_ms) }))
+        let batch = draft.stamp(Stamp { seq, epoch, attempt, at: from_ms(at_ms) });
+        match batch.is_readable() {
+            true => Ok(batch),
+            false => Err(serde::de::Error::custom("the data of an event can't be read")),
+        }
     }
 }
 

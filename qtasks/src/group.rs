@@ -10,6 +10,7 @@ use crate::app::{Core, Qtasks};
 use crate::builtin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
+use crate::store::page::Pages;
 use crate::store::{Cancelled, List, Removed};
 use crate::task::{Status, TaskFailure, TaskId, TaskRecord};
 
@@ -52,17 +53,10 @@ impl Group {
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable).
     pub async fn fetch(&self) -> Result<Vec<TaskRecord>> {
-        let mut list = List { tag: Some(tag(&self.name)), limit: PAGE, ..List::default() };
-        let mut all = Vec::new();
-        loop {
-            let page = self.core.store.list(list.clone()).await?;
-            all.extend(page.tasks);
-            list.cursor = page.next;
-            if list.cursor.is_none() {
-                all.reverse();
-                return Ok(all);
-            }
-        }
+        let list = List { tag: Some(tag(&self.name)), limit: PAGE, ..List::default() };
+        let mut all = Pages::new(&*self.core.store, list).all().await?;
+        all.reverse();
+        Ok(all)
     }
 
     /// How many tasks it has, by status.

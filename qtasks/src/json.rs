@@ -127,6 +127,11 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// Whether text is JSON that [`Json`] may hold.
+pub(crate) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<&RawValue>(text).is_ok_and(|raw| !is_too_deep(raw.get()))
+}
+
 /// Whether text that is JSON is nested deeper than it may be: who reads it later reads no deeper.
 fn is_too_deep(json: &str) -> bool {
     // As when it is written: see `Checks::enter`.

@@ -29,6 +29,7 @@ mod life;
 pub(crate) mod limits;
 mod listeners;
 pub mod memory;
+pub(crate) mod page;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

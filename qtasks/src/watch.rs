@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::closed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{EventBatch, EventCode};
+use crate::event::{EventBatch, EventCode, EventRef};
 use crate::json::Json;
-use crate::store::{Hint, Hints, Interest, Read, Slice, Store, What};
+use crate::store::{Hint, Hints, Interest, Read, Slice, Store, What, page};
 use crate::task::ids::IdMap;
 use crate::task::{Rewind, TaskFailure, TaskId, TaskRecord};
 use crate::worker::Worker;
@@ -161,8 +161,8 @@ impl Hub {
             return;
         }
         if !self.waits.load(Ordering::Relaxed) {
-            let read = self.store.read(Read { id: tail.id, from_seq, limit: PAGE, what: What::Events });
-            match read.now_or_never() {
+            let read = Read { id: tail.id, from_seq, limit: PAGE, what: What::Events };
+            match page::read(&*self.store, read).now_or_never() {
                 Some(Ok(slice)) => {
                     let all = slice.next_seq > slice.tail && !slice.ended;
                     tail.push(from_seq, slice);
@@ -170,6 +170,7 @@ impl Hub {
                         return;
                     }
                 }
+                // The pump reads again, and tells those who watch why nothing more comes.
                 Some(Err(_)) => {}
                 // It is not tried again.
                 None => self.waits.store(true, Ordering::Relaxed),
@@ -258,12 +259,11 @@ impl Hub {
     pub(crate) async fn yields(&self, id: TaskId) -> Result<Yields> {
         let (mut batches, mut from_seq) = (Vec::new(), 1);
         loop {
-            let slice = self.store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await?;
-            let last = slice.next_seq > slice.tail || slice.events.is_empty();
+            let slice = self.page(id, from_seq).await?;
             from_seq = slice.next_seq;
             batches.extend(slice.events);
-            if last {
-                return Ok(Yields { batches, rewinds: slice.rewinds });
+            if slice.next_seq > slice.tail {
+                return Yields { batches, rewinds: slice.rewinds }.checked(id);
             }
         }
     }
@@ -272,14 +272,23 @@ impl Hub {
     pub(crate) async fn failures(&self, id: TaskId) -> Result<Vec<TaskFailure>> {
         let (mut failures, mut from_seq) = (Vec::new(), 1);
         loop {
-            let slice = self.store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await?;
+            let slice = self.page(id, from_seq).await?;
             let ends = |code| matches!(code, EventCode::Retry | EventCode::Failed);
             let events = slice.events.iter().flat_map(|batch| batch.iter().filter(|event| ends(event.code)));
             failures.extend(events.filter_map(|event| event.failure()));
-            if slice.next_seq > slice.tail || slice.events.is_empty() {
+            if slice.next_seq > slice.tail {
                 return Ok(failures);
             }
             from_seq = slice.next_seq;
+        }
+    }
+
+    /// A page of a log that is read from its start to its end.
+    async fn page(&self, id: TaskId, from_seq: u64) -> Result<Slice> {
+        let read = Read { id, from_seq, limit: PAGE, what: What::Events };
+        match from_seq {
+            1 => page::read(&*self.store, read).await,
+            _ => page::read_on(&*self.store, read).await,
         }
     }
 
@@ -315,6 +324,15 @@ pub(crate) struct Yields {
 }
 
 impl Yields {
+    /// Checks that no value is missing: their indexes are 0, 1, 2 and so on.
+    fn checked(self, id: TaskId) -> Result<Self> {
+        let wrong = (0..).zip(self.events()).find(|(index, event)| *index != event.index);
+        match wrong.map(|(_, event)| event.seq) {
+            Some(seq) => Err(page::damaged(id, seq, "values before it are missing")),
+            None => Ok(self),
+        }
+    }
+
     pub(crate) fn none() -> Self {
         Yields { batches: Vec::new(), rewinds: Vec::new() }
     }
@@ -325,9 +343,13 @@ impl Yields {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.events().map(|event| event.data)
+    }
+
+    fn events(&self) -> impl Iterator<Item = EventRef<'_>> {
         let events = self.batches.iter().flat_map(|b| (0..b.len()).filter_map(|i| b.event(i)));
         let yields = events.filter(|e| e.code == EventCode::Yield);
-        yields.filter(|e| !crate::event::is_void(e, &self.rewinds)).map(|e| e.data)
+        yields.filter(|e| !crate::event::is_void(e, &self.rewinds))
     }
 }
 
@@ -522,7 +544,7 @@ async fn pump(store: Arc<dyn Store>, id: TaskId, tail: Weak<Tail>, nudge: Arc<No
         if over {
             return;
         }
-        let read = store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await;
+        let read = page::read(&*store, Read { id, from_seq, limit: PAGE, what: What::Events }).await;
         let Some(tail) = tail.upgrade() else { return };
         match read {
             Ok(slice) => {
@@ -532,8 +554,9 @@ async fn pump(store: Arc<dyn Store>, id: TaskId, tail: Weak<Tail>, nudge: Arc<No
                     return;
                 }
                 drop(tail);
-                if !more {
-                    nudge.notified().await;
+                match more {
+                    true => tokio::task::yield_now().await,
+                    false => nudge.notified().await,
                 }
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
@@ -624,7 +647,7 @@ impl Cursor {
         // One that holds little at once reads little at once: a value is seldom smaller than that.
         let limit = PAGE.min(self.part_bytes / 64);
         let read = Read { id: self.id, from_seq: self.next_seq, limit, what: What::Events };
-        self.hub.store.read(read).await
+        page::read_on(&*self.hub.store, read).await
     }
 
     /// Takes what was read, or attaches to the tail where there was nothing yet.
@@ -664,7 +687,8 @@ impl Cursor {
         loop {
             let from_seq = to.saturating_sub(BACK).max(1);
             let limit = usize::try_from(to - from_seq + 1).expect("no more than that");
-            let slice = self.hub.store.read(Read { id: self.id, from_seq, limit, what: What::Events }).await?;
+            let read = Read { id: self.id, from_seq, limit, what: What::Events };
+            let slice = page::read_on(&*self.hub.store, read).await?;
             if slice.tail < seq {
                 let (id, tail) = (self.id, slice.tail);
                 let message = format!("the log of task {id} ends at {tail}, before {seq}: read again from the start");

@@ -8,6 +8,7 @@ use super::collate::{AHEAD, REFUSED, Seal};
 use super::{ITER, NAMES};
 use crate::app::Core;
 use crate::error::{ErrorKind, Result};
+use crate::store::page::Pages;
 use crate::store::{DocPut, List, Removed};
 use crate::task::{Status, TaskId, TaskRecord};
 
@@ -90,17 +91,13 @@ pub(crate) async fn tidy(core: &Arc<Core>, known: &mut HashSet<TaskId>) -> Resul
     let mut ended = HashSet::new();
     for name in NAMES {
         let status = vec![Status::Failed, Status::Cancelled];
-        let mut list = List { name: Some(name.to_owned()), status, limit: STEP as usize, ..List::default() };
-        loop {
-            let page = core.store.list(list.clone()).await?;
-            for record in page.tasks {
+        let list = List { name: Some(name.to_owned()), status, limit: STEP as usize, ..List::default() };
+        let mut pages = Pages::new(&*core.store, list);
+        while let Some(page) = pages.next().await? {
+            for record in page {
                 if known.contains(&record.id) || clean(core, &record).await? {
                     ended.insert(record.id);
                 }
-            }
-            list.cursor = page.next;
-            if list.cursor.is_none() {
-                break;
             }
         }
     }

@@ -6,6 +6,7 @@ use super::End;
 use super::out::Out;
 use super::target::{self, Target};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::page::Pages;
 use crate::store::{List, Prune, Pruned, Read, What};
 use crate::task::Status;
 
@@ -79,26 +80,25 @@ async fn take(target: &Target, age: Duration) -> Result<Pruned> {
 async fn would_prune(target: &Target, age: Duration) -> Result<Pruned> {
     let mut all = Pruned::default();
     let status = vec![Status::Completed, Status::Failed, Status::Cancelled];
-    let mut list = List { status, limit: 1000, ..List::default() };
-    loop {
-        let page = target.list(list.clone()).await?;
-        for record in page.tasks {
+    let store = target.app("prune")?.store();
+    let mut pages = Pages::new(&**store, List { status, limit: 1000, ..List::default() });
+    while let Some(page) = pages.next().await? {
+        for record in page {
             let ended = record.completed_at.and_then(|at| SystemTime::now().duration_since(at).ok());
             if ended.is_none_or(|ended| ended < age) {
                 continue;
             }
             let read = Read { id: record.id, from_seq: 1, limit: 1, what: What::YieldHashes };
-            match target.app("prune")?.store().read(read).await {
+            match store.read(read).await {
                 Ok(_) => all.logs += 1,
+                // It goes like any other.
+                Err(error) if error.kind() == ErrorKind::Damaged => all.logs += 1,
                 Err(error) if error.kind() == ErrorKind::Gone => all.rows += 1,
                 // It went in the meantime.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        if page.next.is_none() {
-            return Ok(all);
-        }
-        list.cursor = page.next;
     }
+    Ok(all)
 }

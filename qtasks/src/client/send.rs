@@ -123,6 +123,7 @@ impl Client {
             "timed_out" => ErrorKind::TimedOut,
             "reset" => ErrorKind::Reset,
             "task_failed" => ErrorKind::TaskFailed,
+            "damaged" => ErrorKind::Damaged,
             "unavailable" => ErrorKind::Unavailable,
             "unauthorized" | "forbidden" => {
                 let way_out = "give the client one by `.token(…)`, or by the environment variable `QTASKS_TOKEN`";

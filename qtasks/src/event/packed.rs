@@ -1,7 +1,8 @@
 //! How a store keeps a batch in one row: what is told of each event apart from the events' data.
 //!
 //! Per event: the code (a byte), then index, length of the data and milliseconds after the batch's instant as LEB128;
-//! of a yield and a custom event also the hash, 8 bytes, little endian.
+//! of a yield and a custom event also the hash, 8 bytes, little endian. Codes that later versions add have a hash from
+//! 128 on, and none below, so that this version can read past them.
 
 use super::{Body, Draft, EventBatch, EventCode, Head, Stamp, voided};
 use crate::task::Rewind;
@@ -24,14 +25,28 @@ impl Packed {
 }
 
 impl EventCode {
-    /// The kind of a code that was stored.
-    pub(crate) fn from_u8(code: u8) -> Option<Self> {
+    /// The kinds in the order of their codes, of which the first is 1.
+    const ALL: [Self; 9] = {
         use EventCode::{Cancelled, Completed, Event, Failed, Log, Retry, Rewind, Started, Yield};
-        [Started, Yield, Event, Log, Rewind, Retry, Completed, Failed, Cancelled].into_iter().find(|c| *c as u8 == code)
+        [Started, Yield, Event, Log, Rewind, Retry, Completed, Failed, Cancelled]
+    };
+
+    /// Returns the kind of a code that was stored; `None` for 0, which is not a code.
+    fn from_u8(code: u8) -> Option<Self> {
+        let at = usize::from(code.checked_sub(1)?);
+        Some(Self::ALL.get(at).copied().unwrap_or(EventCode::Other(code)))
+    }
+
+    /// Returns the code under which it is stored.
+    fn to_u8(self) -> u8 {
+        match self {
+            EventCode::Other(code) => code,
+            known => Self::ALL.iter().position(|kind| *kind == known).map_or(0, |at| at as u8 + 1),
+        }
     }
 
     fn has_hash(self) -> bool {
-        matches!(self, EventCode::Yield | EventCode::Event)
+        matches!(self, EventCode::Yield | EventCode::Event | EventCode::Other(128..))
     }
 }
 
@@ -83,7 +98,7 @@ impl EventBatch {
         let start = self.range.start.checked_sub(1).map_or(0, |before| self.body.heads[before as usize].end);
         let mut end = start;
         for head in heads {
-            out.push(head.code as u8);
+            out.push(head.code.to_u8());
             write(head.index, &mut out);
             write(u64::from(head.end - end), &mut out);
             write(u64::from(head.late_ms), &mut out);
@@ -98,7 +113,8 @@ impl EventBatch {
     /// The batch that was packed; `None` if the two don't belong together.
     pub(crate) fn unpacked(stamp: Stamp, count: usize, heads: &[u8], data: Vec<u8>) -> Option<Self> {
         let mut end = 0_u32;
-        let mut all = Vec::with_capacity(count);
+        // What `count` says may be damaged; an event takes four bytes at least.
+        let mut all = Vec::with_capacity(count.min(heads.len() / 4));
         for Packed { code, index, hash, bytes, late_ms } in unpack(heads) {
             end = end.checked_add(bytes)?;
             all.push(Head { hash, index, end, late_ms, code });

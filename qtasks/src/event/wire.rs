@@ -33,6 +33,7 @@ struct Fields {
     due_at: Option<Instant>,
     final_value: Option<Json>,
     reason: Option<String>,
+    code: Option<u8>,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +90,11 @@ impl<'de> Deserialize<'de> for Told {
             "completed" => EventKind::Completed { final_value: f.final_value },
             "failed" => EventKind::Failed { error: f.error.ok_or_else(|| missing("error"))? },
             "cancelled" => EventKind::Cancelled { reason: f.reason.ok_or_else(|| missing("reason"))? },
+            "other" => EventKind::Other {
+                code: f.code.ok_or_else(|| missing("code"))?,
+                index: f.index.ok_or_else(|| missing("index"))?,
+                data: f.data.unwrap_or_else(Json::null),
+            },
             _ => return Ok(Told::Unknown { seq: f.seq, epoch: f.epoch, kind: f.kind }),
         };
         Ok(Told::Event(Event { seq: f.seq, epoch: f.epoch, attempt: f.attempt, at: f.at, kind }))
@@ -135,6 +141,7 @@ mod tests {
             EventKind::Completed { final_value: Some(json("[1]")) },
             EventKind::Failed { error },
             EventKind::Cancelled { reason: String::new() },
+            EventKind::Other { code: 200, index: 2, data: json("[1]") },
         ];
         for kind in kinds {
             let event = Event { seq: 9, epoch: 4, attempt: 2, at, kind };

@@ -122,6 +122,7 @@ pub(super) fn word(code: EventCode) -> &'static str {
         EventCode::Completed => "completed",
         EventCode::Failed => "failed",
         EventCode::Cancelled => "cancelled",
+        EventCode::Other(_) => "other",
     }
 }
 

@@ -75,6 +75,7 @@ impl From<Error> for Problem {
             ErrorKind::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
             ErrorKind::Reset | ErrorKind::Rewound { .. } => (StatusCode::CONFLICT, "reset"),
             ErrorKind::TaskFailed => (StatusCode::CONFLICT, "task_failed"),
+            ErrorKind::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
             ErrorKind::NoApp | ErrorKind::Unavailable => {
                 // What a store says of itself is for those who run it.
                 tracing::warn!(%error, "a request could not be answered");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::app::Core;
 use crate::error::{ErrorKind, Result};
 use crate::event::{EventBatch, EventCode, EventRef, is_void};
-use crate::store::{Read, What};
+use crate::store::{Read, What, page};
 use crate::task::{Rewind, TaskId, TaskRecord};
 use crate::watch::{Cursor, Part};
 
@@ -149,7 +149,7 @@ async fn is_known(core: &Core, id: TaskId, last: &EventId) -> Result<bool> {
         return Ok(true);
     }
     let read = Read { id, from_seq: last.seq, limit: 1, what: What::Events };
-    let slice = core.store.read(read).await?;
+    let slice = page::read(&*core.store, read).await?;
     let event = slice.events.first().and_then(|batch| batch.event(0));
     Ok(event.is_some_and(|event| (event.seq, event.epoch) == (last.seq, last.epoch)))
 }

@@ -215,6 +215,7 @@ fn failed(operation: &'static str, error: &Error) {
         ErrorKind::Limit => "limit",
         ErrorKind::TimedOut => "timed_out",
         ErrorKind::Reset => "reset",
+        ErrorKind::Damaged => "damaged",
         ErrorKind::Unavailable => "unavailable",
         _ => "other",
     };

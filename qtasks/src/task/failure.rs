@@ -1,8 +1,11 @@
 //! How a task failed, as data.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::{self, Display};
+use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::retry::Wish;
 
@@ -24,8 +27,7 @@ pub struct TaskFailure {
 }
 
 /// The ways in which a task ends without success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FailureKind {
     /// The body returned an error.
@@ -50,9 +52,44 @@ pub enum FailureKind {
     Process,
     /// Whoever added the arguments of an [`Iter`](crate::Iter) was gone before it had added them all.
     Unsealed,
+    /// A way that only a later version of qtasks knows: its word as it is stored.
+    Other(&'static str),
 }
 
+/// Maximum number of unknown words that a process keeps; others are all read as `other`.
+const WORDS_MAX: usize = 64;
+/// Maximum length of an unknown word that is kept, in bytes.
+const WORD_BYTES_MAX: usize = 64;
+
+/// Unknown words that were read, each kept once for as long as the process lives.
+static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
 impl FailureKind {
+    const KNOWN: [Self; 11] = {
+        use FailureKind::{
+            Cancelled, Codec, Error, Handler, Limit, Lost, Middleware, Panic, Process, TimeLimit, Unsealed,
+        };
+        [Error, Handler, Panic, TimeLimit, Cancelled, Codec, Limit, Lost, Middleware, Process, Unsealed]
+    };
+
+    /// Returns the kind of a word. An unknown one is kept as it is.
+    fn of_word(word: &str) -> Self {
+        if let Some(known) = Self::KNOWN.into_iter().find(|kind| kind.as_str() == word) {
+            return known;
+        }
+        let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = words.get(word) {
+            return FailureKind::Other(kept);
+        }
+        let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if words.len() >= WORDS_MAX || word.len() > WORD_BYTES_MAX || word.is_empty() || !plain {
+            return FailureKind::Other("other");
+        }
+        let kept: &'static str = Box::leak(word.into());
+        words.insert(kept);
+        FailureKind::Other(kept)
+    }
+
     /// The word for it: `error`, `time_limit` …
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,12 +104,25 @@ impl FailureKind {
             FailureKind::Middleware => "middleware",
             FailureKind::Process => "process",
             FailureKind::Unsealed => "unsealed",
+            FailureKind::Other(word) => word,
         }
     }
 
     /// Whether another attempt may help. What can't be written or passes a limit would do so again.
     pub fn is_retried(self) -> bool {
         !matches!(self, FailureKind::Cancelled | FailureKind::Codec | FailureKind::Limit)
+    }
+}
+
+impl Serialize for FailureKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for FailureKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(FailureKind::of_word(&Cow::<'_, str>::deserialize(deserializer)?))
     }
 }
 
@@ -144,6 +194,10 @@ impl Display for TaskFailure {
             FailureKind::Middleware => "a middleware failed",
             FailureKind::Process => "the task's process ended",
             FailureKind::Unsealed => "not all arguments were added",
+            FailureKind::Other(word) => {
+                write!(f, "the task failed ({word})")?;
+                ""
+            }
         };
         f.write_str(what)?;
         if let Some(index) = self.index {

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::context::States;
 use crate::error::Result;
 use crate::json::Json;
+use crate::store::page::Pages;
 use crate::store::{Lease, List, MemoryStore, Store, Sweep};
 use crate::task::{Status, TaskId, TaskRecord, TaskSpec};
 
@@ -228,15 +229,7 @@ fn lease(record: &TaskRecord) -> Lease {
 
 /// All records of some statuses.
 async fn list(store: &dyn Store, status: Vec<Status>) -> Result<Vec<TaskRecord>> {
-    let (mut all, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = store.list(List { status: status.clone(), cursor, limit: PAGE, ..List::default() }).await?;
-        all.extend(page.tasks);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(all);
-        }
-    }
+    Pages::new(store, List { status, limit: PAGE, ..List::default() }).all().await
 }
 
 /// A task that was added to a [`TestApp`].

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::sink::{Sink, Stop};
-use crate::error::{ErrorKind, Result};
-use crate::store::{ClaimedTask, Hashed, Read, Slice, Store, What};
-use crate::task::{OnRetry, TaskId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{ClaimedTask, Hashed, Read, Slice, Store, What, page};
+use crate::task::{FailureKind, OnRetry, TaskFailure, TaskId};
 
 /// How many hashes are read at once; the next page is on its way while one is compared.
 const PAGE: usize = 1024;
@@ -107,8 +107,13 @@ impl Replay {
     async fn read(&self, what: What, from_seq: u64, sink: &Sink) -> Option<Slice> {
         loop {
             let read = Read { id: self.id, from_seq, limit: PAGE, what };
-            match self.store.read(read).await {
+            match page::read_on(&*self.store, read).await {
                 Ok(slice) => return Some(slice),
+                // Another attempt would find the same.
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    fail(sink, &error);
+                    return None;
+                }
                 Err(error) if error.kind() == ErrorKind::Unavailable && sink.has_lease() => {
                     tracing::warn!(%error, id = %self.id, "the log could not be read; trying again");
                     tokio::time::sleep(REPEAT).await;
@@ -140,23 +145,34 @@ impl Replay {
 
     /// Fetches hashes until there is one, or none any more.
     pub(crate) async fn load(&mut self, sink: &Sink) {
-        let ahead = match self.ahead.take() {
-            Some(reading) => reading.await.ok().and_then(Result::ok),
-            None => None,
-        };
-        let read = match ahead {
-            Some(slice) => Some(slice),
-            None => self.read(What::YieldHashes, self.next_seq, sink).await,
-        };
-        let Some(slice) = read else { return };
+        while !self.is_loaded() {
+            let ahead = match self.ahead.take() {
+                Some(reading) => reading.await.ok().and_then(Result::ok),
+                None => None,
+            };
+            let read = match ahead {
+                Some(slice) => Some(slice),
+                None => self.read(What::YieldHashes, self.next_seq, sink).await,
+            };
+            let Some(slice) = read else { return };
+            let is_last = slice.next_seq > slice.tail;
+            self.take(slice);
+            if is_last && !self.is_loaded() {
+                let message = format!("its record tells of {} values, and its log has fewer", self.count);
+                return fail(sink, &page::damaged(self.id, self.next_seq, &message));
+            }
+        }
+    }
+
+    /// Takes a page, and has the next one read while this one is compared.
+    fn take(&mut self, slice: Slice) {
         self.next_seq = slice.next_seq;
         self.page.extend(slice.hashes);
         if self.next_seq <= slice.tail {
             let (store, id, from_seq) = (Arc::clone(&self.store), self.id, self.next_seq);
-            self.ahead =
-                Some(self.runtime.spawn(async move {
-                    store.read(Read { id, from_seq, limit: PAGE, what: What::YieldHashes }).await
-                }));
+            self.ahead = Some(self.runtime.spawn(async move {
+                page::read(&*store, Read { id, from_seq, limit: PAGE, what: What::YieldHashes }).await
+            }));
         }
     }
 
@@ -172,6 +188,12 @@ impl Replay {
         self.count = 0;
         Verdict::Different
     }
+}
+
+/// Ends the attempt, and the task with it: what is stored of it can't be gone on with.
+fn fail(sink: &Sink, error: &Error) {
+    tracing::error!(%error, id = %sink.id(), "the task fails: its log can't be read");
+    sink.stop(Stop::Fail(TaskFailure::of(FailureKind::Codec, error)));
 }
 
 impl Drop for Replay {

@@ -44,7 +44,7 @@ pub(crate) const NOTE_EVERY: u64 = 7;
 /// By what a stored event is known: all that its writer says of it.
 pub(crate) fn digest(event: &EventRef<'_>) -> u64 {
     let mut sum = Xxh3::new();
-    sum.update(&[event.code as u8]);
+    sum.update(format!("{:?}", event.code).as_bytes());
     sum.update(&event.index.to_le_bytes());
     sum.update(&event.hash.to_le_bytes());
     sum.update(event.data);
