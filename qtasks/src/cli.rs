@@ -165,6 +165,7 @@ async fn execute(cli: Cli, builder: Builder, out: &Out) -> Result<End> {
         }
         Command::Man { command: page } => return man(page.as_deref(), out),
         Command::Migrate { url: other } => return upkeep::migrate(other.as_deref().unwrap_or(&url), out).await,
+        Command::Check { url: other } => return upkeep::check(other.as_deref().unwrap_or(&url), out),
         Command::Worker(worker) => return serve::worker(&url, builder, &worker, out).await,
         Command::Serve(listen) => return serve::serve(&url, builder, &listen, out).await,
         Command::Dev { worker, listen } => {

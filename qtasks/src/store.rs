@@ -633,6 +633,31 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     }
 }
 
+/// What a check of a whole store found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command line asks"))]
+pub(crate) struct Checked {
+    /// How many tasks there are.
+    pub(crate) tasks: u64,
+    /// How many events of theirs could be read.
+    pub(crate) events: u64,
+    /// What is damaged, a line each.
+    pub(crate) damaged: Vec<String>,
+}
+
+/// Reads everything in the store of a URL, and lists what is damaged. Changes nothing.
+///
+/// # Errors
+/// [`Invalid`](ErrorKind::Invalid) for a URL of something else than a file.
+#[cfg(feature = "cli")]
+pub(crate) fn check(url: &str) -> Result<Checked> {
+    match url.split_once(':') {
+        #[cfg(feature = "sqlite")]
+        Some(("sqlite", path)) => sqlite::check(path),
+        _ => Err(Error::invalid(format!("`{}` has no file to check: give `sqlite:PATH`", shown(url)))),
+    }
+}
+
 /// A URL as it may be shown: without a password.
 fn shown(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {

@@ -87,6 +87,11 @@ pub(super) enum Command {
         /// The store, instead of `--store`.
         url: Option<String>,
     },
+    /// Reads everything in a store and lists what is damaged; exits with 1 if anything is.
+    Check {
+        /// The store, instead of `--store`.
+        url: Option<String>,
+    },
     /// Takes the logs, arguments and values of tasks that ended long ago; their rows go as long after that.
     Prune {
         /// How long ago: `1h`, `7days`.

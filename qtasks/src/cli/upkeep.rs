@@ -1,4 +1,4 @@
-//! `migrate` and `prune`: stores are kept in order.
+//! `migrate`, `check` and `prune`: stores are kept in order.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use super::out::Out;
 use super::target::{self, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::page::Pages;
-use crate::store::{List, Prune, Pruned, Read, What};
+use crate::store::{Checked, List, Prune, Pruned, Read, What};
 use crate::task::Status;
 
 /// Tells of which version the tables of a store are, before and after it was opened.
@@ -22,6 +22,23 @@ pub(super) async fn migrate(url: &str, out: &Out) -> Result<End> {
         out.data(format_args!("{url}: schema {before} -> {after}"))?;
     }
     Ok(End::Done)
+}
+
+/// Reads everything in a store, and lists what is damaged.
+pub(super) fn check(url: &str, out: &Out) -> Result<End> {
+    target::check(url, "check")?;
+    let checked = crate::store::check(url)?;
+    match out.json {
+        true => out.json(&checked)?,
+        false => checked.damaged.iter().try_for_each(|line| out.data(line.escape_debug()))?,
+    }
+    let Checked { tasks, events, damaged } = checked;
+    if damaged.is_empty() {
+        out.note(format_args!("{tasks} tasks with {events} events: nothing is damaged"));
+        return Ok(End::Done);
+    }
+    out.note(format_args!("{tasks} tasks with {events} events; damaged: {}", damaged.len()));
+    Ok(End::Failed)
 }
 
 #[cfg(feature = "sqlite")]

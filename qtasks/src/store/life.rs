@@ -359,6 +359,19 @@ impl Life {
         Change::Wrote(batch)
     }
 
+    /// What is stored of it is damaged: it fails, whatever it was. Its log gets an end unless it has one.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn condemn(&mut self, failure: TaskFailure, now: u64, log_ended: bool) -> Option<EventBatch> {
+        let failure = failure.in_attempt(self.attempt);
+        // An epoch of far ahead is part of the damage.
+        self.epoch = self.epoch.min(now.saturating_add(u64::from(u32::MAX)));
+        self.fence(now);
+        (self.last_append, self.lease_until, self.worker) = (None, 0, self.worker.take());
+        let batch = (!log_ended).then(|| self.write_one(now, |at, d| d.failed(at, &failure)));
+        (self.status, self.updated, self.ended, self.error) = (Status::Failed, now, Some(now), Some(failure));
+        batch
+    }
+
     fn end_cancelled(&mut self, reason: &str, now: u64) -> EventBatch {
         self.fence(now);
         let batch = self.write_one(now, |at, d| d.cancelled(at, reason));

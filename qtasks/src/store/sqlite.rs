@@ -28,11 +28,17 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::{Status, TaskId, TaskRecord};
 
+#[cfg(feature = "cli")]
+mod check;
+mod claims;
+mod damage;
+mod files;
 mod limits;
 mod reads;
 mod retention;
 mod rows;
 mod schema;
+mod sums;
 mod turns;
 mod tx;
 mod watch;
@@ -79,6 +85,8 @@ struct Inner {
     more: Arc<AtomicBool>,
     /// The thread that learns what other processes did.
     watches: Mutex<bool>,
+    /// The file was deleted or replaced.
+    lost: Arc<AtomicBool>,
 }
 
 impl Drop for Inner {
@@ -106,6 +114,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(feature = "cli")]
 pub(crate) fn schema_version(path: &str) -> Result<usize> {
     schema::version_of(Path::new(parse(path)?.0))
+}
+
+/// Checks the file of a URL without its `sqlite:`.
+#[cfg(feature = "cli")]
+pub(crate) fn check(path: &str) -> Result<super::Checked> {
+    check::file(Path::new(parse(path)?.0))
 }
 
 /// The path and the parameters of a URL without its `sqlite:`.
@@ -146,7 +160,8 @@ impl SqliteStore {
     fn shared(path: &Path, durability: Durability) -> Result<Arc<Self>> {
         let mut open = lock(&OPEN);
         let known = |path: &Path| Some((path.canonicalize().ok()?, durability));
-        if let Some(inner) = known(path).and_then(|key| open.get(&key)?.upgrade()) {
+        let inner = known(path).and_then(|key| open.get(&key)?.upgrade());
+        if let Some(inner) = inner.filter(|inner| !inner.lost.load(Ordering::Relaxed)) {
             return Ok(Arc::new(SqliteStore(inner)));
         }
         let store = SqliteStore::new(path, durability, Clock::system())?;
@@ -164,16 +179,20 @@ impl SqliteStore {
     pub fn new(path: impl AsRef<Path>, durability: Durability, clock: Clock) -> Result<Arc<Self>> {
         let path = std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().to_owned());
         let db = schema::prepare(&path, durability)?;
+        let known = tx::Known::of(&db).map_err(|e| to_error(&e, &path))?;
         let (queue, listeners) = (Arc::<Queue>::default(), Arc::<Listeners>::default());
         let me = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &path).cast_signed();
+        let lost = Arc::<AtomicBool>::default();
         let writer = Writer {
+            files: files::Files::of(&path),
+            lost: Arc::clone(&lost),
             db,
             path: path.clone(),
             queue: Arc::clone(&queue),
             clock: clock.clone(),
             listeners: Arc::clone(&listeners),
             me,
-            known: tx::Known::default(),
+            known,
             turns: turns::Turns::beside(&path),
         };
         writer.start()?;
@@ -188,6 +207,7 @@ impl SqliteStore {
             me,
             more: Arc::default(),
             watches: Mutex::new(false),
+            lost,
         };
         Ok(Arc::new(SqliteStore(Arc::new(inner))))
     }
@@ -213,10 +233,13 @@ impl SqliteStore {
 impl Inner {
     /// Reads on a connection of its own, in one snapshot.
     fn read<R>(&self, read: impl FnOnce(&Connection) -> Result<R, tx::Fault>) -> Result<R> {
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(files::replaced(&self.path));
+        }
         let kept = lock(&self.readers).pop();
         let db = match kept {
             Some(db) => db,
-            None => schema::connect(&self.path, Role::Reader)?,
+            None => schema::connect(&self.path, Role::Reader).map_err(|e| to_error(&e, &self.path))?,
         };
         let snapshot = db.unchecked_transaction().map_err(|e| to_error(&e, &self.path))?;
         let result = read(&snapshot);
@@ -315,7 +338,7 @@ impl Store for SqliteStore {
 
     fn doc_get(&self, key: String) -> Answer<'_, Option<Doc>> {
         let now = self.0.clock.now_ms();
-        self.read_now(|db| reads::doc(db, key, now))
+        self.read_now(|db| Ok(reads::doc(db, key, now)?))
     }
 
     fn doc_put(&self, put: DocPut) -> Answer<'_, Option<u64>> {
@@ -345,6 +368,17 @@ impl Store for SqliteStore {
     }
 }
 
+/// What a caller can do about an error of SQLite on opening a file: it may be the wrong one.
+fn to_open_error(error: &rusqlite::Error, path: &Path) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            let shown = path.display();
+            Error::invalid(format!("`{shown}` is not a database: give the store a file of its own"))
+        }
+        _ => to_error(error, path),
+    }
+}
+
 /// What a caller can do about an error of SQLite.
 fn to_error(error: &rusqlite::Error, path: &Path) -> Error {
     let shown = path.display();
@@ -352,10 +386,9 @@ fn to_error(error: &rusqlite::Error, path: &Path) -> Error {
         Some(ErrorCode::DiskFull) => format!("the disk of the store `{shown}` is full"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => format!("the store `{shown}` may not be written"),
         Some(ErrorCode::CannotOpen) => format!("the store `{shown}` can't be opened"),
-        Some(ErrorCode::NotADatabase) => {
-            return Error::invalid(format!("`{shown}` is not a database: give the store a file of its own"));
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            format!("the store `{shown}` is damaged: restore it from a copy")
         }
-        Some(ErrorCode::DatabaseCorrupt) => format!("the store `{shown}` is damaged: restore it from a copy"),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("the store `{shown}` has been in use by another process for too long: is one of them stopped?")
         }

@@ -7,9 +7,11 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::super::life::Life;
 use super::super::limits::{Gates, PAUSES, Room, rate_key};
 use super::super::{Added, Claim, LimitOn, NewTask, Offer};
-use super::rows::{self, Changed, Found, signed};
+use super::damage::tasks_of;
+use super::reads;
+use super::rows::{self, Changed, Found, Place, signed};
 use super::tx::{ARGS_INLINE, Tx, is_ready, next_due, pair_of};
-use crate::task::TaskId;
+use crate::task::{Status, TaskId};
 
 /// What stands between a claim and its offers.
 pub(super) fn gates<'a>(db: &Connection, claim: &'a Claim, now: u64) -> rusqlite::Result<Gates<'a>> {
@@ -31,24 +33,22 @@ pub(super) fn gates<'a>(db: &Connection, claim: &'a Claim, now: u64) -> rusqlite
 /// What is running, by the counts that have been written.
 fn running(db: &Connection, on: &LimitOn) -> rusqlite::Result<u64> {
     let (sql, word) = match on {
-        LimitOn::Name(name) => {
-            ("SELECT sum(c.tasks) FROM pair p JOIN count c ON c.pair = p.pair AND c.status = 3 WHERE p.name = ?1", name)
-        }
-        LimitOn::Queue(queue) => (
-            "SELECT sum(c.tasks) FROM pair p JOIN count c ON c.pair = p.pair AND c.status = 3 \
-             WHERE p.queue = ?1 AND substr(p.name, 1, 7) <> 'qtasks.'",
-            queue,
-        ),
+        LimitOn::Name(name) => ("SELECT pair FROM pair WHERE name = ?1", name),
+        LimitOn::Queue(queue) => ("SELECT pair FROM pair WHERE queue = ?1 AND substr(name, 1, 7) <> 'qtasks.'", queue),
     };
-    let sum: Option<i64> = db.prepare_cached(sql)?.query_row([word], |row| row.get(0))?;
-    Ok(sum.map_or(0, rows::unsigned))
+    let mut pairs = db.prepare_cached(sql)?;
+    let mut pairs = pairs.query([word])?;
+    let mut running = 0;
+    while let Some(row) = pairs.next()? {
+        running += tasks_of(db, row.get(0)?, Status::Running)?;
+    }
+    Ok(running)
 }
 
 /// How far a rate has got.
 fn kept(db: &Connection, on: &LimitOn) -> rusqlite::Result<Option<u64>> {
-    let mut kept = db.prepare_cached("SELECT bytes FROM doc WHERE key = ?1")?;
-    let bytes: Option<Vec<u8>> = kept.query_row([rate_key(on)], |row| row.get(0)).optional()?;
-    Ok(bytes.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))))
+    let doc = reads::doc(db, rate_key(on), 0)?;
+    Ok(doc.and_then(|doc| Some(u64::from_be_bytes(doc.bytes.try_into().ok()?))))
 }
 
 /// How long until there is something to claim that is not there now.
@@ -87,10 +87,9 @@ impl Tx<'_> {
     /// Keeps how far rates have got, for as long as that matters.
     pub(super) fn keep_rates(&self, gates: &Gates<'_>) -> rusqlite::Result<()> {
         for (on, next) in gates.moved() {
-            let sql = "INSERT INTO doc (key, version, bytes, expires) VALUES (?1, 1, ?2, ?3) ON CONFLICT DO UPDATE SET \
-                 version = version + 1, bytes = excluded.bytes, expires = excluded.expires";
-            let expires = signed(next.div_ceil(1_000_000));
-            self.db.prepare_cached(sql)?.execute((rate_key(on), &next.to_be_bytes()[..], expires))?;
+            let key = rate_key(on);
+            let version = reads::doc(self.db, key.clone(), 0)?.map_or(0, |doc| doc.version);
+            self.put_doc(&key, version + 1, &next.to_be_bytes(), Some(signed(next.div_ceil(1_000_000))))?;
         }
         Ok(())
     }
@@ -103,13 +102,20 @@ impl Tx<'_> {
 
     /// Puts a new task in the place of the one that has its unique key. Where that was started, it loses the key.
     pub(super) fn replace(&mut self, id: TaskId, new: &NewTask) -> rusqlite::Result<Option<Added>> {
-        let Some(Found { n, pair, mut life }) = self.rows.find(id)? else { return Ok(None) };
+        let Some(mut found) = self.rows.find(id)? else { return Ok(None) };
+        self.refuse(&mut found)?;
+        let sound = rows::by_n(self.db, found.place.n)?.is_some_and(|whole| whole.damage.is_none());
+        let Found { place, mut life, .. } = found;
+        let Place { n, pair, .. } = place;
         let Life { status: before, .. } = life;
-        if !life.replace(new, self.now) {
+        if !sound || !life.replace(new, self.now) {
             self.db.prepare_cached("UPDATE task SET unique_key = NULL WHERE n = ?1")?.execute([n])?;
+            if sound {
+                self.rows.resum(n)?;
+            }
             return Ok(None);
         }
-        self.rows.save(n, &life, Changed::All)?;
+        self.rows.save(&place, &life, Changed::All)?;
         let args = new.args.as_str();
         let inline = args.len() <= ARGS_INLINE;
         self.db.prepare_cached("UPDATE task SET args = ?2 WHERE n = ?1")?.execute((n, inline.then_some(args)))?;
@@ -117,6 +123,7 @@ impl Tx<'_> {
         if !inline {
             self.db.prepare_cached("INSERT INTO large_args (n, args) VALUES (?1, ?2)")?.execute((n, args))?;
         }
+        self.rows.resum(n)?;
         self.db.prepare_cached("DELETE FROM replaced WHERE n = ?1")?.execute([n])?;
         self.db.prepare_cached("INSERT INTO replaced (n, id) VALUES (?1, ?2)")?.execute((n, new.id.as_bytes()))?;
         self.count(pair, before, -1);

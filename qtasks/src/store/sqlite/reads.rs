@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 
-use super::super::{Claim, Claimed, Doc, Hashed, List, Listed, Read, Slice, Stats, What, cursor, gone, not_found};
+use super::super::{
+    Claim, Claimed, Doc, Hashed, List, Listed, Read, Slice, Stats, What, cursor, gone, not_found, page,
+};
+use super::damage::{doc_sum, tasks_of};
 use super::limits::{gates, is_offered, next_claim};
-use super::rows::{self, signed, unsigned};
+use super::rows::{self, Head, signed, unsigned};
 use super::tx::{Fault, limit, next_due};
+use crate::error::{Error, ErrorKind};
 use crate::event::EventCode;
 use crate::event::packed::unpack;
-use crate::task::{Rewind, Status, TaskId, TaskRecord};
+use crate::task::{Status, TaskId, TaskRecord};
 
 /// A page of events ends after so many bytes, though not before its first event.
 const PAGE_BYTES: usize = 4 << 20;
@@ -45,7 +49,7 @@ pub(super) fn nothing_to_claim(db: &Connection, claim: &Claim, now: u64) -> Resu
 pub(super) fn get(db: &Connection, ids: &[TaskId]) -> Result<Vec<Option<TaskRecord>>, Fault> {
     let mut records = Vec::with_capacity(ids.len());
     for id in ids {
-        records.push(rows::by_id(db, *id)?.map(rows::Whole::record));
+        records.push(rows::by_id(db, *id)?.and_then(rows::Whole::record));
     }
     Ok(records)
 }
@@ -60,7 +64,10 @@ pub(super) fn list(db: &Connection, list: &List) -> Result<Listed, Fault> {
     let next = found.last().filter(|_| more).map(ToString::to_string);
     let mut tasks = Vec::with_capacity(found.len());
     for n in found {
-        tasks.extend(rows::by_n(db, n)?.map(rows::Whole::record));
+        let record = rows::by_n(db, n)?.and_then(rows::Whole::record);
+        // The index of tags may be damaged.
+        let has_tag = |r: &TaskRecord| list.tag.as_ref().is_none_or(|tag| r.tags.contains(tag));
+        tasks.extend(record.filter(|record| has_tag(record)));
     }
     Ok(Listed { tasks, next })
 }
@@ -113,51 +120,49 @@ fn numbers(db: &Connection, list: &List, before: i64, wanted: i64) -> rusqlite::
     db.prepare_cached(&sql)?.query_map(params_from_iter(values), number)?.collect()
 }
 
-/// The pairs and statuses that match, of which there are tasks.
+/// The pairs and statuses that match.
 fn sorts(db: &Connection, list: &List) -> rusqlite::Result<Vec<(i64, i64)>> {
-    let sql = "SELECT c.pair, c.status FROM count c JOIN pair p ON p.pair = c.pair \
-         WHERE c.tasks > 0 AND (?1 IS NULL OR p.name = ?1) AND (?2 IS NULL OR p.queue = ?2)";
+    let sql = "SELECT pair FROM pair WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR queue = ?2)";
     let mut statement = db.prepare_cached(sql)?;
-    let sorts = statement.query_map((&list.name, &list.queue), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let sorts = sorts.collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
-    let wanted = |status: i64| list.status.is_empty() || list.status.contains(&rows::status(status));
-    Ok(sorts.into_iter().filter(|(_, status)| wanted(*status)).collect())
+    let pairs = statement.query_map((&list.name, &list.queue), |row| row.get(0))?;
+    let pairs = pairs.collect::<rusqlite::Result<Vec<i64>>>()?;
+    let wanted = Status::ALL.into_iter().filter(|s| list.status.is_empty() || list.status.contains(s));
+    let wanted: Vec<i64> = wanted.map(|status| status as i64).collect();
+    Ok(pairs.into_iter().flat_map(|pair| wanted.iter().map(move |status| (pair, *status))).collect())
 }
 
 pub(super) fn stats(db: &Connection) -> Result<Stats, Fault> {
-    let sql = "SELECT p.queue, c.status, sum(c.tasks) FROM count c JOIN pair p ON p.pair = c.pair \
-         GROUP BY p.queue, c.status HAVING sum(c.tasks) > 0";
-    let mut statement = db.prepare_cached(sql)?;
+    let mut statement = db.prepare_cached("SELECT pair, queue FROM pair")?;
     let mut found = statement.query([])?;
     let mut queues: BTreeMap<String, BTreeMap<Status, u64>> = BTreeMap::new();
     while let Some(row) = found.next()? {
-        queues.entry(row.get(0)?).or_default().insert(rows::status(row.get(1)?), unsigned(row.get(2)?));
+        let (pair, Ok(queue)) = (row.get(0)?, row.get::<_, String>(1)) else { continue };
+        for status in Status::ALL {
+            let tasks = tasks_of(db, pair, status)?;
+            if tasks > 0 {
+                *queues.entry(queue.clone()).or_default().entry(status).or_default() += tasks;
+            }
+        }
     }
     Ok(Stats { queues })
 }
 
 pub(super) fn read(db: &Connection, read: Read) -> Result<Slice, Fault> {
-    let sql = "SELECT n, tail, status, rewinds, stripped FROM task WHERE id = ?1";
-    let head = db.prepare_cached(sql)?.query_row([read.id.as_bytes()], |row| {
-        let rewinds: Option<String> = row.get(3)?;
-        let rewinds = rewinds.map(|r| serde_json::from_str::<Vec<Rewind>>(&r).unwrap_or_default());
-        let stripped: Option<i64> = row.get(4)?;
-        Ok((row.get::<_, i64>(0)?, unsigned(row.get(1)?), rows::status(row.get(2)?), rewinds, stripped.is_some()))
-    });
-    let (n, tail, status, rewinds, stripped) = head.optional()?.ok_or_else(|| not_found(read.id))?;
+    let head = rows::head(db, read.id)?.ok_or_else(|| not_found(read.id))?;
+    let refused = |damage| Error::new(ErrorKind::Damaged, format!("task {}: {damage}", read.id));
+    let Head { n, tail, ended, rewinds, stripped } = head.map_err(refused)?;
     if stripped {
         return Err(gone(read.id, tail).into());
     }
     let from = read.from_seq.max(1);
-    let rewinds = rewinds.unwrap_or_default();
-    let mut slice = Slice { tail, ended: status.is_ended(), rewinds, next_seq: from, ..Slice::default() };
+    let mut slice = Slice { tail, ended, rewinds, next_seq: from, ..Slice::default() };
     if from > tail {
         return Ok(slice);
     }
     match read.what {
-        What::Events => events(db, n, from, read.limit, &mut slice)?,
-        What::YieldHashes => hashes(db, n, from, read.limit, EventCode::Yield, &mut slice)?,
-        What::EventHashes => hashes(db, n, from, read.limit, EventCode::Event, &mut slice)?,
+        What::Events => events(db, n, read, &mut slice)?,
+        What::YieldHashes => hashes(db, n, read, EventCode::Yield, &mut slice)?,
+        What::EventHashes => hashes(db, n, read, EventCode::Event, &mut slice)?,
     }
     Ok(slice)
 }
@@ -174,15 +179,25 @@ macro_rules! from_seq {
     };
 }
 
-fn events(db: &Connection, n: i64, from: u64, limit: usize, slice: &mut Slice) -> rusqlite::Result<()> {
-    let mut statement = db.prepare_cached(from_seq!("seq, epoch, attempt, at, count, heads, data"))?;
-    let mut found = statement.query((n, signed(from)))?;
-    let (mut room, mut bytes) = (limit, 0);
+/// Why a log can't be read on.
+const BROKEN: &str = "the stored events are missing, or are not those that were written";
+
+fn events(db: &Connection, n: i64, read: Read, slice: &mut Slice) -> Result<(), Fault> {
+    let mut statement = db.prepare_cached(from_seq!("seq, epoch, attempt, at, count, heads, sum, data"))?;
+    let mut found = statement.query((n, signed(slice.next_seq)))?;
+    let (mut room, mut bytes) = (read.limit, 0);
     while room > 0
         && bytes < PAGE_BYTES
         && let Some(row) = found.next()?
     {
-        let part = rows::batch(row)?.slice(from, room);
+        let batch = rows::batch(n, row)?.filter(|batch| batch.first_seq() <= slice.next_seq);
+        let Some(part) = batch.map(|batch| batch.slice(slice.next_seq, room)).filter(|part| !part.is_empty()) else {
+            // What is before it can be read.
+            return match slice.events.is_empty() {
+                true => Err(page::damaged(read.id, slice.next_seq, BROKEN).into()),
+                false => Ok(()),
+            };
+        };
         room -= part.len();
         bytes += part.bytes();
         slice.next_seq = part.end_seq();
@@ -191,50 +206,73 @@ fn events(db: &Connection, n: i64, from: u64, limit: usize, slice: &mut Slice) -
     Ok(())
 }
 
-fn hashes(
-    db: &Connection,
-    n: i64,
-    from: u64,
-    limit: usize,
-    code: EventCode,
-    slice: &mut Slice,
-) -> rusqlite::Result<()> {
-    slice.next_seq = slice.tail + 1;
-    let mut statement = db.prepare_cached(from_seq!("seq, heads"))?;
+fn hashes(db: &Connection, n: i64, read: Read, code: EventCode, slice: &mut Slice) -> Result<(), Fault> {
+    let from = slice.next_seq;
+    let mut statement = db.prepare_cached(from_seq!("seq, epoch, attempt, at, count, heads, sum"))?;
     let mut found = statement.query((n, signed(from)))?;
+    let mut next = from;
     while let Some(row) = found.next()? {
-        let first = unsigned(row.get(0)?);
-        for (seq, head) in (first..).zip(unpack(row.get_ref(1)?.as_blob()?)) {
+        let part = rows::heads(n, row)?.filter(|(stamp, ..)| stamp.seq <= next);
+        let Some((stamp, count, heads)) = part else { break };
+        let before = next;
+        for (seq, head) in (stamp.seq..).zip(unpack(heads).take(count)) {
+            next = next.max(seq + 1);
             if seq < from || head.code != code || head.is_void(seq, &slice.rewinds) {
                 continue;
             }
-            if slice.hashes.len() == limit {
+            if slice.hashes.len() == read.limit {
                 slice.next_seq = seq;
                 return Ok(());
             }
             slice.hashes.push(Hashed { seq, index: head.index, hash: head.hash });
         }
+        if next == before || next != stamp.seq.saturating_add(count as u64) {
+            break;
+        }
     }
+    if next <= slice.tail {
+        return Err(page::damaged(read.id, next, BROKEN).into());
+    }
+    slice.next_seq = next;
     Ok(())
 }
 
-pub(super) fn doc(db: &Connection, key: String, now: u64) -> Result<Option<Doc>, Fault> {
-    let sql = "SELECT version, bytes FROM doc WHERE key = ?1 AND (expires IS NULL OR expires > ?2)";
-    let found = db.prepare_cached(sql)?.query_row((&key, signed(now)), |row| Ok((row.get(0)?, row.get(1)?))).optional();
-    Ok(found?.map(|(version, bytes)| Doc { key, version: unsigned(version), bytes }))
+pub(super) fn doc(db: &Connection, key: String, now: u64) -> rusqlite::Result<Option<Doc>> {
+    let sql = "SELECT key, version, bytes, expires, sum FROM doc WHERE key = ?1 AND (expires IS NULL OR expires > ?2)";
+    let found = db.prepare_cached(sql)?.query_row((&key, signed(now)), |row| Ok(sound_doc(row))).optional()?;
+    Ok(found.flatten())
+}
+
+/// Reads the columns key, version, bytes, expires, sum, from one on; `None` if they are damaged.
+pub(super) fn doc_of(row: &rusqlite::Row<'_>, at: usize) -> Option<Doc> {
+    let (key, version, bytes) = (row.get(at).ok()?, row.get(at + 1).ok()?, row.get::<_, Vec<u8>>(at + 2).ok()?);
+    let (expires, sum): (Option<i64>, Option<i64>) = (row.get(at + 3).ok()?, row.get(at + 4).ok()?);
+    let sound = sum.is_none_or(|sum| sum == doc_sum(&key, version, &bytes, expires));
+    sound.then_some(Doc { key, version: unsigned(version), bytes })
+}
+
+/// A document. One that is damaged is as one that is not there, and can be put anew.
+fn sound_doc(row: &rusqlite::Row<'_>) -> Option<Doc> {
+    let doc = doc_of(row, 0);
+    if doc.is_none() {
+        let key = row.get_ref(0).ok().and_then(|key| key.as_bytes().ok()).map(String::from_utf8_lossy);
+        tracing::error!(?key, "a stored document is damaged, and is taken for none: restore the store from a copy");
+    }
+    doc
 }
 
 pub(super) fn docs(db: &Connection, prefix: &str, now: u64) -> Result<Vec<Doc>, Fault> {
-    let sql = "SELECT key, version, bytes FROM doc WHERE key >= ?1 AND (expires IS NULL OR expires > ?2) ORDER BY key";
+    let sql = "SELECT key, version, bytes, expires, sum FROM doc \
+         WHERE key >= ?1 AND (expires IS NULL OR expires > ?2) ORDER BY key";
     let mut statement = db.prepare_cached(sql)?;
     let mut found = statement.query((prefix, signed(now)))?;
     let mut docs = Vec::new();
     while let Some(row) = found.next()? {
-        let key: String = row.get(0)?;
-        if !key.starts_with(prefix) {
-            break;
+        match row.get_ref(0)?.as_bytes() {
+            Ok(key) if key.starts_with(prefix.as_bytes()) => docs.extend(sound_doc(row)),
+            Ok(_) => break,
+            Err(_) => {}
         }
-        docs.push(Doc { key, version: unsigned(row.get(1)?), bytes: row.get(2)? });
     }
     Ok(docs)
 }

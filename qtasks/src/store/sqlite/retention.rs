@@ -4,7 +4,7 @@ use rusqlite::OptionalExtension as _;
 
 use super::super::life::ms;
 use super::super::{Hint, KEPT_MS, Prune, Pruned, Removed};
-use super::rows::{self, signed, unsigned};
+use super::rows::{self, Found, Place, signed, unsigned};
 use super::tx::{Outcome, Tx, limit};
 use crate::task::{Status, TaskId};
 
@@ -16,16 +16,11 @@ impl Tx<'_> {
     pub(super) fn prune(&mut self, prune: Prune) -> Outcome<Pruned> {
         let (now, old) = (signed(self.now), signed(self.now.saturating_sub(ms(prune.age))));
         let mut pruned = Pruned::default();
-        let sql = "SELECT n, id, ended, bytes, tail FROM task WHERE status > 3 AND stripped IS NULL \
+        let sql = "SELECT n FROM task WHERE status > 3 AND stripped IS NULL \
              AND retention IS NULL ORDER BY ended, n LIMIT ?1";
-        let ended: Vec<(i64, TaskId, i64, i64, i64)> = self
-            .db
-            .prepare_cached(sql)?
-            .query_map([limit(prune.max)], |row| {
-                Ok((row.get(0)?, rows::id(row, 1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-            })?
-            .collect::<Result<_, _>>()?;
-        for (n, id, at, bytes, tail) in ended {
+        for n in self.numbers(sql, [limit(prune.max)])? {
+            let Some(found) = self.ended(n)? else { continue };
+            let (at, bytes) = (signed(found.life.ended.unwrap_or_default()), signed(found.life.bytes));
             let state = self.state()?;
             let many = prune.ended_max.is_some_and(|max| unsigned(state.ended_tasks) > max)
                 || prune.bytes_max.is_some_and(|max| unsigned(state.ended_bytes) > max);
@@ -34,7 +29,7 @@ impl Tx<'_> {
             }
             state.ended_tasks -= 1;
             state.ended_bytes -= bytes;
-            self.strip(n, id, tail, now)?;
+            self.strip(&found, now)?;
             pruned.logs += 1;
         }
         pruned.logs += self.prune_timed(signed(ms(prune.age)), prune.max.saturating_sub(pruned.logs))?;
@@ -45,29 +40,41 @@ impl Tx<'_> {
 
     /// The logs of tasks whose own retention is over.
     fn prune_timed(&mut self, age: i64, max: usize) -> rusqlite::Result<usize> {
-        let sql = "SELECT n, id, tail, retention FROM task WHERE status > 3 AND stripped IS NULL \
+        let sql = "SELECT n FROM task WHERE status > 3 AND stripped IS NULL \
              AND retention IS NOT NULL AND ended + retention <= ?1 ORDER BY ended + retention LIMIT ?2";
         let now = signed(self.now);
-        let over: Vec<(i64, TaskId, i64, i64)> = self
-            .db
-            .prepare_cached(sql)?
-            .query_map((now, limit(max)), |row| Ok((row.get(0)?, rows::id(row, 1)?, row.get(2)?, row.get(3)?)))?
-            .collect::<Result<_, _>>()?;
-        for (n, id, tail, retention) in &over {
+        let mut stripped = 0;
+        for n in self.numbers(sql, (now, limit(max)))? {
+            let Some(found) = self.ended(n)? else { continue };
             // The row stays as long again; that of others goes after their age.
-            self.strip(*n, *id, *tail, now.saturating_add(*retention).saturating_sub(age))?;
+            let retention = signed(found.life.retention.unwrap_or_default());
+            self.strip(&found, now.saturating_add(retention).saturating_sub(age))?;
+            stripped += 1;
         }
-        Ok(over.len())
+        Ok(stripped)
+    }
+
+    /// An ended task whose log may be taken. One that is damaged fails instead, and is kept from then on as others are.
+    fn ended(&mut self, n: i64) -> rusqlite::Result<Option<Found>> {
+        let Some(mut found) = self.rows.find_by_n(n)? else { return Ok(None) };
+        let damaged = found.damage.is_some() && !found.condemned;
+        self.refuse(&mut found)?;
+        Ok((!damaged).then_some(found))
     }
 
     /// Takes the log of an ended task away, and puts its row among the bare ones.
-    fn strip(&mut self, n: i64, id: TaskId, tail: i64, at: i64) -> rusqlite::Result<()> {
+    fn strip(&mut self, found: &Found, at: i64) -> rusqlite::Result<()> {
+        let n = found.place.n;
+        let sound = rows::by_n(self.db, n)?.is_some_and(|whole| whole.damage.is_none());
         let sql = "UPDATE task SET stripped = ?2, bytes = 0, args = NULL, final_value = NULL WHERE n = ?1";
         self.db.prepare_cached(sql)?.execute((n, at))?;
         self.db.prepare_cached("DELETE FROM large_args WHERE n = ?1")?.execute([n])?;
         self.db.prepare_cached("DELETE FROM checkpoint WHERE n = ?1")?.execute([n])?;
-        self.db.prepare_cached("INSERT INTO garbage (n) VALUES (?1)")?.execute([n])?;
-        self.hints.push(Hint::Moved { id, tail: unsigned(tail), ended: true });
+        self.db.prepare_cached("INSERT OR IGNORE INTO garbage (n) VALUES (?1)")?.execute([n])?;
+        if sound {
+            self.rows.resum(n)?;
+        }
+        self.hint_moved(found.place.id, &found.life);
         Ok(())
     }
 
@@ -85,27 +92,19 @@ impl Tx<'_> {
 
     /// Takes a task away, with all that is stored of it. Gives the tail that it had, or why it is left.
     pub(super) fn remove_one(&mut self, id: TaskId) -> rusqlite::Result<Result<u64, Removed>> {
-        let sql = "SELECT n, pair, status, attempt, tail, bytes, tags, args IS NULL, stripped IS NULL AND retention IS NULL \
-             FROM task WHERE id = ?1";
-        let found = self.db.prepare_cached(sql)?.query_row([id.as_bytes()], |row| {
-            let numbers: [i64; 6] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?];
-            Ok((numbers, row.get::<_, Option<String>>(6)?, row.get::<_, bool>(7)?, row.get::<_, bool>(8)?))
-        });
-        let Some(([n, pair, status, attempt, tail, bytes], tags, apart, counted)) = found.optional()? else {
-            return Ok(Err(Removed::Absent));
-        };
-        let status = rows::status(status);
-        if !status.is_ended() && attempt > 0 {
+        let Some(mut found) = self.rows.find(id)? else { return Ok(Err(Removed::Absent)) };
+        self.refuse(&mut found)?;
+        let Found { place: Place { n, pair, stripped, .. }, life, .. } = found;
+        let (status, tail) = (life.status, signed(life.tail));
+        if !status.is_ended() && life.attempt > 0 {
             return Ok(Err(Removed::Unfinished));
         }
-        if status.is_ended() && counted {
+        if status.is_ended() && stripped.is_none() && life.retention.is_none() {
             let state = self.state()?;
             state.ended_tasks -= 1;
-            state.ended_bytes -= bytes;
+            state.ended_bytes -= signed(life.bytes);
         }
-        if apart {
-            self.db.prepare_cached("DELETE FROM large_args WHERE n = ?1")?.execute([n])?;
-        }
+        self.db.prepare_cached("DELETE FROM large_args WHERE n = ?1")?.execute([n])?;
         if tail > GARBAGE_ROWS {
             self.db.prepare_cached("INSERT OR IGNORE INTO garbage (n) VALUES (?1)")?.execute([n])?;
         } else if tail > 0 {
@@ -114,12 +113,14 @@ impl Tx<'_> {
         if tail > 0 {
             self.db.prepare_cached("DELETE FROM checkpoint WHERE n = ?1")?.execute([n])?;
         }
-        self.delete_row(n, pair, status, tags.as_deref())?;
-        Ok(Ok(unsigned(tail)))
+        self.delete_row(n, pair, status)?;
+        Ok(Ok(life.tail))
     }
 
-    fn delete_row(&mut self, n: i64, pair: i64, status: Status, tags: Option<&str>) -> rusqlite::Result<()> {
-        for tag in tags.iter().flat_map(|t| serde_json::from_str::<Vec<String>>(t).unwrap_or_default()) {
+    fn delete_row(&mut self, n: i64, pair: i64, status: Status) -> rusqlite::Result<()> {
+        let tags = "SELECT CAST(tags AS BLOB) FROM task WHERE n = ?1";
+        let tags = self.db.prepare_cached(tags)?.query_row([n], |row| row.get::<_, Option<Vec<u8>>>(0)).optional()?;
+        for tag in tags.flatten().iter().flat_map(|t| serde_json::from_slice::<Vec<String>>(t).unwrap_or_default()) {
             self.db.prepare_cached("DELETE FROM tag WHERE tag = ?1 AND n = ?2")?.execute((tag, n))?;
         }
         self.db.prepare_cached("DELETE FROM task WHERE n = ?1")?.execute([n])?;
@@ -134,6 +135,15 @@ impl Tx<'_> {
         while rows > 0 && bytes > 0 {
             let mut next = self.db.prepare_cached("SELECT n FROM garbage LIMIT 1")?;
             let Some(n) = next.query_row([], |row| row.get::<_, i64>(0)).optional()? else { return Ok(false) };
+            let sql = "SELECT 1 FROM task WHERE n = ?1 AND stripped IS NULL";
+            if self.db.prepare_cached(sql)?.exists([n])? {
+                tracing::error!(
+                    n,
+                    "a row of the table `garbage` is damaged: it names a task that is there; it is dropped"
+                );
+                self.db.prepare_cached("DELETE FROM garbage WHERE n = ?1")?.execute([n])?;
+                continue;
+            }
             let mut parts = self.db.prepare_cached("SELECT seq, length(data) FROM log WHERE n = ?1 ORDER BY seq")?;
             let mut parts = parts.query([n])?;
             let mut last = None;
@@ -159,16 +169,21 @@ impl Tx<'_> {
     }
 
     fn prune_rows(&mut self, old: i64, max: usize) -> rusqlite::Result<usize> {
-        let sql = "SELECT n, pair, status, tags FROM task WHERE stripped IS NOT NULL AND stripped <= ?1 \
+        let sql = "SELECT n FROM task WHERE stripped IS NOT NULL AND stripped <= ?1 \
              AND n NOT IN (SELECT n FROM garbage) ORDER BY stripped LIMIT ?2";
-        let bare: Vec<(i64, i64, i64, Option<String>)> = self
-            .db
-            .prepare_cached(sql)?
-            .query_map((old, limit(max)), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
-            .collect::<Result<_, _>>()?;
-        for (n, pair, status, tags) in &bare {
-            self.delete_row(*n, *pair, rows::status(*status), tags.as_deref())?;
+        let mut gone = 0;
+        for n in self.numbers(sql, (old, limit(max)))? {
+            let Some(mut found) = self.rows.find_by_n(n)? else { continue };
+            if found.damage.is_some() {
+                // What `stripped` says may be wrong: the task fails, and is kept as others are.
+                found.place.stripped = None;
+                self.db.prepare_cached("UPDATE task SET stripped = NULL WHERE n = ?1")?.execute([n])?;
+                self.refuse(&mut found)?;
+                continue;
+            }
+            self.delete_row(n, found.place.pair, found.life.status)?;
+            gone += 1;
         }
-        Ok(bare.len())
+        Ok(gone)
     }
 }

@@ -1,57 +1,214 @@
 //! What is in a row, read and written.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use rusqlite::types::{FromSql, ValueRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, ToSql, params};
+use rusqlite::types::{FromSql, ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params_from_iter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::super::ClaimedTask;
 use super::super::life::{Fixed, Life};
+use super::super::{ClaimedTask, NewTask};
+use super::sums::{Sum, half, join, large};
 use crate::event::{EventBatch, EventCode, Stamp};
 use crate::json::Json;
 use crate::task::time::from_ms;
-use crate::task::{Rewind, Status, TaskId, TaskRecord};
+use crate::task::{FailureKind, Rewind, Status, TaskFailure, TaskId, TaskRecord};
 
-/// The columns of a [`Life`], in its order.
-macro_rules! life_columns {
-    () => {
-        "t.status, t.due, t.due_at, t.expires, t.updated, t.started, t.ended, t.attempt, t.epoch, t.failures, \
-         t.crashes, t.worker, t.yields, t.yields_high, t.tail, t.bytes, t.rewinds, t.last_epoch, t.last_after, \
-         t.last_count, t.cancel_reason, t.final_value, t.error, t.lease_until, t.retention"
-    };
+/// The columns that the first half of a row's `sum` covers, in its order. Those of [`Life`] begin with `status`.
+const LIFE: [&str; 26] = [
+    "n",
+    "id",
+    "pair",
+    "status",
+    "due",
+    "due_at",
+    "expires",
+    "updated",
+    "started",
+    "ended",
+    "attempt",
+    "epoch",
+    "failures",
+    "crashes",
+    "worker",
+    "yields",
+    "yields_high",
+    "tail",
+    "bytes",
+    "rewinds",
+    "last_epoch",
+    "last_after",
+    "last_count",
+    "cancel_reason",
+    "error",
+    "stripped",
+];
+
+/// The columns after those: the checksum, what its second half covers, and what it does not.
+const LIFE_MORE: [&str; 4] = ["sum", "final_value", "lease_until", "retention"];
+
+/// The columns that the first half of a row's `fixed_sum` covers beside `n`, `id` and `retention`, with those of its
+/// pair.
+const FIXED: [&str; 14] = [
+    "p.queue",
+    "p.name",
+    "t.priority",
+    "t.created",
+    "t.tags",
+    "t.retry_of",
+    "t.parent",
+    "t.retry",
+    "t.time_limit",
+    "t.idle_limit",
+    "t.trace",
+    "t.unique_key",
+    "t.idempotency_key",
+    "t.same_call",
+];
+
+/// The columns after those: the checksum, and what its second half covers.
+const FIXED_MORE: &str = "t.fixed_sum, coalesce(t.args, a.args)";
+
+/// Where a column of [`LIFE`] or [`LIFE_MORE`] is.
+const fn at(name: &str) -> usize {
+    let mut i = 0;
+    while i < LIFE.len() {
+        if same(LIFE[i], name) {
+            return i;
+        }
+        i += 1;
+    }
+    let mut i = 0;
+    while i < LIFE_MORE.len() {
+        if same(LIFE_MORE[i], name) {
+            return LIFE.len() + i;
+        }
+        i += 1;
+    }
+    panic!("there is no such column")
 }
 
-/// What a record tells beside, from column 26 on: `n` is between the two.
-macro_rules! fixed_columns {
-    () => {
-        "t.n, t.id, p.name, p.queue, t.priority, t.created, coalesce(t.args, a.args, 'null'), t.tags, t.retry_of, \
-         t.parent, t.retry, t.time_limit, t.idle_limit, t.trace"
-    };
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
 }
 
-const LIFE: &str = concat!("SELECT ", life_columns!(), ", t.n, t.pair FROM task t WHERE t.id = ?1");
-const FROM: &str = " FROM task t JOIN pair p ON p.pair = t.pair LEFT JOIN large_args a ON a.n = t.n WHERE ";
-const WRITE: &str = "UPDATE task SET status = ?2, due = ?3, due_at = ?4, expires = ?5, updated = ?6, started = ?7, ended = ?8, \
-     attempt = ?9, epoch = ?10, failures = ?11, crashes = ?12, worker = ?13, yields = ?14, yields_high = ?15, \
-     tail = ?16, bytes = ?17, rewinds = ?18, last_epoch = ?19, last_after = ?20, last_count = ?21, \
-     cancel_reason = ?22, final_value = ?23, error = ?24, lease_until = ?25 WHERE n = ?1";
-/// What an append changes: no index knows of it.
-const PROGRESS: &str = "UPDATE task SET updated = ?2, crashes = ?3, yields = ?4, yields_high = ?5, tail = ?6, bytes = ?7, \
-     rewinds = ?8, last_epoch = ?9, last_after = ?10, last_count = ?11, cancel_reason = ?12 WHERE n = ?1";
-/// The same, of one that ends the task.
-const END: &str = "UPDATE task SET updated = ?2, crashes = ?3, yields = ?4, yields_high = ?5, tail = ?6, bytes = ?7, \
-     rewinds = ?8, last_epoch = ?9, last_after = ?10, last_count = ?11, cancel_reason = ?12, status = ?13, \
-     ended = ?14, final_value = ?15, error = ?16 WHERE n = ?1";
-const CLAIM: &str = "UPDATE task SET status = ?2, updated = ?3, started = ?4, attempt = ?5, epoch = ?6, worker = ?7, lease_until = ?8 \
-     WHERE n = ?1";
+/// Where the columns of [`FIXED`] begin.
+const FIXED_AT: usize = LIFE.len() + LIFE_MORE.len();
+const FIXED_SUM: usize = FIXED_AT + FIXED.len();
+const ARGS: usize = FIXED_SUM + 1;
+
+const FROM: &str = " FROM task t LEFT JOIN pair p ON p.pair = t.pair LEFT JOIN large_args a ON a.n = t.n WHERE ";
+
+/// The columns that an append changes: no index knows of them.
+const PROGRESS: [&str; 11] = [
+    "updated",
+    "crashes",
+    "yields",
+    "yields_high",
+    "tail",
+    "bytes",
+    "rewinds",
+    "last_epoch",
+    "last_after",
+    "last_count",
+    "cancel_reason",
+];
+/// The columns that an append changes which ends the task.
+const END: [&str; 15] = [
+    "updated",
+    "crashes",
+    "yields",
+    "yields_high",
+    "tail",
+    "bytes",
+    "rewinds",
+    "last_epoch",
+    "last_after",
+    "last_count",
+    "cancel_reason",
+    "status",
+    "ended",
+    "error",
+    "final_value",
+];
+const ALL: [&str; 24] = [
+    "status",
+    "due",
+    "due_at",
+    "expires",
+    "updated",
+    "started",
+    "ended",
+    "attempt",
+    "epoch",
+    "failures",
+    "crashes",
+    "worker",
+    "yields",
+    "yields_high",
+    "tail",
+    "bytes",
+    "rewinds",
+    "last_epoch",
+    "last_after",
+    "last_count",
+    "cancel_reason",
+    "error",
+    "final_value",
+    "lease_until",
+];
+const CLAIM: [&str; 7] = ["status", "updated", "started", "attempt", "epoch", "worker", "lease_until"];
+
 const ADD: &str = "INSERT INTO task (n, id, pair, priority, created, status, due, due_at, expires, updated, attempt, \
      epoch, failures, crashes, yields, yields_high, tail, bytes, lease_until, args, tags, retry_of, parent, retry, \
-     time_limit, unique_key, idempotency_key, same_call, retention, idle_limit, trace) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
-     0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) ON CONFLICT (id) DO NOTHING";
-const KEEP: &str =
-    "INSERT INTO log (n, seq, epoch, attempt, at, count, heads, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+     time_limit, unique_key, idempotency_key, same_call, retention, idle_limit, trace, sum, fixed_sum) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
+     0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23) ON CONFLICT (id) DO NOTHING";
+const KEEP: &str = "INSERT OR IGNORE INTO log (n, seq, epoch, attempt, at, count, heads, data, sum) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+
+/// The texts of statements, made once.
+struct Texts {
+    find_by_id: String,
+    find_by_n: String,
+    whole_by_id: String,
+    whole_by_n: String,
+    head: String,
+    progress: String,
+    end: String,
+    claim: String,
+    all: String,
+}
+
+static TEXTS: LazyLock<Texts> = LazyLock::new(|| {
+    let of_task = |columns: &[&str]| columns.iter().map(|c| format!("t.{c}")).collect::<Vec<_>>().join(", ");
+    let life = format!("{}, {}", of_task(&LIFE), of_task(&LIFE_MORE));
+    let whole = format!("SELECT {life}, {}, {FIXED_MORE}{FROM}", FIXED.join(", "));
+    let update = |columns: &[&str]| {
+        let set = (2..).zip(columns).map(|(i, column)| format!("{column} = ?{i}")).collect::<Vec<_>>().join(", ");
+        format!("UPDATE task SET {set}, sum = ?{} WHERE n = ?1", columns.len() + 2)
+    };
+    Texts {
+        find_by_id: format!("SELECT {life} FROM task t WHERE t.id = ?1"),
+        find_by_n: format!("SELECT {life} FROM task t WHERE t.n = ?1"),
+        whole_by_id: format!("{whole}t.id = ?1"),
+        whole_by_n: format!("{whole}t.n = ?1"),
+        head: format!("SELECT {}, t.sum FROM task t WHERE t.id = ?1", of_task(&LIFE)),
+        progress: update(&PROGRESS),
+        end: update(&END),
+        claim: update(&CLAIM),
+        all: update(&ALL),
+    }
+});
 
 /// An unsigned number where SQLite has signed ones. The few that could be larger are instants that never come.
 pub(super) fn signed(n: u64) -> i64 {
@@ -63,36 +220,12 @@ pub(super) fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
-fn number<T: TryFrom<i64> + Default>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    Ok(T::try_from(row.get(column)?).unwrap_or_default())
-}
-
-fn some_number(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(unsigned))
-}
-
-pub(super) fn status(code: i64) -> Status {
-    usize::try_from(code).ok().and_then(|i| Status::ALL.get(i).copied()).unwrap_or(Status::Held)
-}
-
-/// JSON text of our own; an error for what can't be read, as for any other wrong type.
-fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
-    let text = match row.get_ref(column)? {
-        ValueRef::Null => return Ok(None),
-        other => other.as_str()?,
-    };
-    let wrong =
-        |e: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, e.into());
-    serde_json::from_str(text).map(Some).map_err(wrong)
+pub(super) fn status(code: i64) -> Option<Status> {
+    usize::try_from(code).ok().and_then(|i| Status::ALL.get(i).copied())
 }
 
 pub(super) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("data of our own is JSON")
-}
-
-/// A value that was JSON when it was stored.
-pub(super) fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Json>> {
-    Ok(row.get::<_, Option<String>>(column)?.map(|text| Json::trusted(text.into())))
 }
 
 struct Id(TaskId);
@@ -108,58 +241,316 @@ pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<TaskId> {
     Ok(row.get::<_, Id>(column)?.0)
 }
 
-fn life(row: &Row<'_>) -> rusqlite::Result<Life> {
-    let last = (some_number(row, 17)?, some_number(row, 18)?, some_number(row, 19)?);
-    Ok(Life {
-        status: status(row.get(0)?),
-        due: number(row, 1)?,
-        due_at: some_number(row, 2)?,
-        expires: some_number(row, 3)?,
-        updated: number(row, 4)?,
-        started: some_number(row, 5)?,
-        ended: some_number(row, 6)?,
-        attempt: number(row, 7)?,
-        epoch: number(row, 8)?,
-        failures: number(row, 9)?,
-        crashes: number(row, 10)?,
-        worker: row.get(11)?,
-        yields: number(row, 12)?,
-        yields_high: number(row, 13)?,
-        tail: number(row, 14)?,
-        bytes: number(row, 15)?,
-        rewinds: parsed::<Vec<Rewind>>(row, 16)?.unwrap_or_default(),
-        last_append: match last {
-            (Some(epoch), Some(after), Some(count)) => Some((epoch, after, count)),
-            _ => None,
-        },
-        cancel_reason: row.get(20)?,
-        final_value: json(row, 21)?,
-        error: parsed(row, 22)?,
-        lease_until: number(row, 23)?,
-        retention: some_number(row, 24)?,
-    })
+/// Why what is stored can't be taken for what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Damage {
+    what: Cow<'static, str>,
+    /// A later version wrote it, and may read it.
+    pub(super) later: bool,
+}
+
+impl Damage {
+    pub(super) fn new(what: impl Into<Cow<'static, str>>) -> Self {
+        Damage { what: what.into(), later: false }
+    }
+
+    /// How the task failed, for all who ask.
+    pub(super) fn failure(&self) -> TaskFailure {
+        TaskFailure::new(FailureKind::Codec, self.to_string())
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.later {
+            true => write!(f, "the stored task was written by a later version of qtasks: {}", self.what),
+            false => write!(f, "the stored task is damaged: {}; restore the store from a copy", self.what),
+        }
+    }
+}
+
+/// The cells of a row, each of which may be anything.
+struct Cells<'a, 'r> {
+    row: &'a Row<'r>,
+    /// The columns that can't be read.
+    bad: Vec<&'static str>,
+}
+
+impl Cells<'_, '_> {
+    fn get<T: FromSql + Default>(&mut self, column: usize, name: &'static str) -> T {
+        self.row.get(column).unwrap_or_else(|_| self.wrong(name))
+    }
+
+    fn wrong<T: Default>(&mut self, name: &'static str) -> T {
+        self.bad.push(name);
+        T::default()
+    }
+
+    fn number<T: TryFrom<i64> + Default>(&mut self, column: usize, name: &'static str) -> T {
+        let number: i64 = self.get(column, name);
+        T::try_from(number).unwrap_or_else(|_| self.wrong(name))
+    }
+
+    fn some_number(&mut self, column: usize, name: &'static str) -> Option<u64> {
+        let number: Option<i64> = self.get(column, name);
+        number.and_then(|n| u64::try_from(n).map_or_else(|_| self.wrong(name), Some))
+    }
+
+    /// Text, or nothing.
+    fn text(&mut self, column: usize, name: &'static str) -> Option<String> {
+        self.get(column, name)
+    }
+
+    /// JSON of our own.
+    fn parsed<T: DeserializeOwned>(&mut self, column: usize, name: &'static str) -> Option<T> {
+        let text = self.text(column, name)?;
+        serde_json::from_str(&text).map_or_else(|_| self.wrong(name), Some)
+    }
+
+    /// JSON of a user, which a checksum may vouch for.
+    fn json(&mut self, column: usize, name: &'static str, trusted: bool) -> Option<Json> {
+        let text = self.text(column, name)?;
+        match trusted || crate::json::is_json(&text) {
+            true => Some(Json::trusted(text.into())),
+            false => self.wrong(name),
+        }
+    }
+
+    fn some_id(&mut self, column: usize, name: &'static str) -> Option<TaskId> {
+        match self.row.get::<_, Option<Id>>(column) {
+            Ok(id) => id.map(|id| id.0),
+            Err(_) => self.wrong(name),
+        }
+    }
+
+    fn limit(&mut self, column: usize, name: &'static str) -> Option<Duration> {
+        let nanos = self.some_number(column, name)?;
+        Some(if nanos == i64::MAX.cast_unsigned() { Duration::MAX } else { Duration::from_nanos(nanos) })
+    }
+
+    /// Whether the halves of a checksum are right; `None` where there is none.
+    fn vouched(&self, column: usize, first: u32, second: u32) -> Option<bool> {
+        match self.row.get_ref(column) {
+            Ok(ValueRef::Null) => None,
+            Ok(ValueRef::Integer(sum)) => Some(super::sums::split(sum) == (first, second)),
+            _ => Some(false),
+        }
+    }
+
+    /// What is wrong with the row, if anything is. What can't be read although a checksum vouches for it is of a later
+    /// version.
+    fn damage(self, vouched: Option<bool>) -> Option<Damage> {
+        let columns = |bad: &[&str]| match bad {
+            [one] => format!("column `{one}` can't be read"),
+            many => format!("columns `{}` can't be read", many.join("`, `")),
+        };
+        match (vouched, &self.bad[..]) {
+            (Some(false), []) => Some(Damage::new("it does not match its checksum")),
+            (_, []) => None,
+            (vouched, bad) => Some(Damage { what: columns(bad).into(), later: vouched == Some(true) }),
+        }
+    }
+}
+
+/// The bytes of a cell, whatever is in it.
+fn bytes<'a>(row: &'a Row<'_>, column: usize) -> Option<&'a [u8]> {
+    match row.get_ref(column) {
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => Some(bytes),
+        Ok(ValueRef::Null) | Err(_) => None,
+        Ok(ValueRef::Integer(_) | ValueRef::Real(_)) => Some(b"\0a number"),
+    }
+}
+
+/// Where a task is kept, with what is stored beside its life.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) n: i64,
+    /// `None` where it can't be read.
+    pub(super) id: Option<TaskId>,
+    pub(super) pair: i64,
+    pub(super) stripped: Option<i64>,
 }
 
 /// A task that is to be changed.
 pub(super) struct Found {
-    pub(super) n: i64,
-    pub(super) pair: i64,
+    pub(super) place: Place,
+    /// Of a damaged one, as far as it can be read, failed.
     pub(super) life: Life,
+    pub(super) damage: Option<Damage>,
+    /// It is stored as failed by its damage.
+    pub(super) condemned: bool,
 }
 
-fn rewinds(life: &Life) -> Option<String> {
-    (!life.rewinds.is_empty()).then(|| text(&life.rewinds))
+/// Reads the columns [`LIFE`] and [`LIFE_MORE`].
+fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
+    let mut cells = Cells { row, bad: Vec::new() };
+    let first = Sum::new().columns(row, 0..LIFE.len())?.half();
+    let vouched = cells.vouched(const { at("sum") }, first, large(bytes(row, const { at("final_value") })));
+    let code: i64 = cells.get(const { at("status") }, "status");
+    let place = Place {
+        n: cells.get(const { at("n") }, "n"),
+        id: cells.some_id(const { at("id") }, "id"),
+        pair: cells.get(const { at("pair") }, "pair"),
+        stripped: cells.get(const { at("stripped") }, "stripped"),
+    };
+    if place.id.is_none() && !cells.bad.contains(&"id") {
+        cells.bad.push("id");
+    }
+    let last = [
+        ("last_epoch", const { at("last_epoch") }),
+        ("last_after", const { at("last_after") }),
+        ("last_count", const { at("last_count") }),
+    ];
+    let last = last.map(|(name, column)| cells.some_number(column, name));
+    let mut life = Life {
+        status: status(code).unwrap_or_else(|| {
+            cells.bad.push("status");
+            Status::Failed
+        }),
+        due: cells.number(const { at("due") }, "due"),
+        due_at: cells.some_number(const { at("due_at") }, "due_at"),
+        expires: cells.some_number(const { at("expires") }, "expires"),
+        updated: cells.number(const { at("updated") }, "updated"),
+        started: cells.some_number(const { at("started") }, "started"),
+        ended: cells.some_number(const { at("ended") }, "ended"),
+        attempt: cells.number(const { at("attempt") }, "attempt"),
+        epoch: cells.number(const { at("epoch") }, "epoch"),
+        failures: cells.number(const { at("failures") }, "failures"),
+        crashes: cells.number(const { at("crashes") }, "crashes"),
+        worker: cells.text(const { at("worker") }, "worker"),
+        yields: cells.number(const { at("yields") }, "yields"),
+        yields_high: cells.number(const { at("yields_high") }, "yields_high"),
+        tail: cells.number(const { at("tail") }, "tail"),
+        bytes: cells.number(const { at("bytes") }, "bytes"),
+        rewinds: cells.parsed::<Vec<Rewind>>(const { at("rewinds") }, "rewinds").unwrap_or_default(),
+        last_append: match last {
+            [Some(epoch), Some(after), Some(count)] => Some((epoch, after, count)),
+            _ => None,
+        },
+        cancel_reason: cells.text(const { at("cancel_reason") }, "cancel_reason"),
+        final_value: cells.json(const { at("final_value") }, "final_value", vouched == Some(true)),
+        error: cells.parsed(const { at("error") }, "error"),
+        lease_until: cells.number(const { at("lease_until") }, "lease_until"),
+        retention: cells.some_number(const { at("retention") }, "retention"),
+    };
+    let damage = cells.damage(vouched);
+    let condemned = life.status == Status::Failed && life.error.as_ref().is_some_and(|e| e.kind == FailureKind::Codec);
+    if let Some(damage) = &damage {
+        refuse(&mut life, damage);
+    }
+    Ok(Found { place, life, damage, condemned })
 }
 
-/// Epoch, tail before, number of events.
-fn last_append(life: &Life) -> (Option<i64>, Option<i64>, Option<i64>) {
+/// Shows a task as failed by its damage.
+fn refuse(life: &mut Life, damage: &Damage) {
+    life.error = Some(damage.failure().in_attempt(life.attempt));
+    life.status = Status::Failed;
+    life.ended = life.ended.or(Some(life.updated));
+    (life.final_value, life.cancel_reason) = (None, None);
+}
+
+/// What a reader of a log needs to know of its task.
+pub(super) struct Head {
+    pub(super) n: i64,
+    pub(super) tail: u64,
+    pub(super) ended: bool,
+    pub(super) rewinds: Vec<Rewind>,
+    pub(super) stripped: bool,
+}
+
+/// The task whose log is to be read; what is wrong with it, if it is damaged.
+pub(super) fn head(db: &Connection, id: TaskId) -> rusqlite::Result<Option<Result<Head, Damage>>> {
+    let head = |row: &Row<'_>| {
+        let mut cells = Cells { row, bad: Vec::new() };
+        let first = Sum::new().columns(row, 0..LIFE.len())?.half();
+        // The second half is of the final value, which is not read here.
+        let vouched = match row.get_ref(LIFE.len())? {
+            ValueRef::Null => None,
+            ValueRef::Integer(sum) => Some(super::sums::split(sum).0 == first),
+            _ => Some(false),
+        };
+        let status = status(cells.get(const { at("status") }, "status"));
+        let head = Head {
+            n: cells.get(const { at("n") }, "n"),
+            tail: cells.number(const { at("tail") }, "tail"),
+            ended: status.is_some_and(Status::is_ended),
+            rewinds: cells.parsed(const { at("rewinds") }, "rewinds").unwrap_or_default(),
+            stripped: cells.get::<Option<i64>>(const { at("stripped") }, "stripped").is_some(),
+        };
+        if status.is_none() {
+            cells.bad.push("status");
+        }
+        Ok(cells.damage(vouched).map_or(Ok(head), Err))
+    };
+    db.prepare_cached(&TEXTS.head)?.query_row([id.as_bytes()], head).optional()
+}
+
+/// What is written of a life: the values of [`LIFE`] and [`LIFE_MORE`], the checksum among them.
+fn with_values<R>(place: &Place, life: &Life, sums: bool, write: impl FnOnce(&[ValueRef<'_>; 30]) -> R) -> R {
+    let rewinds = (!life.rewinds.is_empty()).then(|| text(&life.rewinds));
+    let error = life.error.as_ref().map(text);
     let last = life.last_append;
-    (last.map(|l| signed(l.0)), last.map(|l| signed(l.1)), last.map(|l| signed(l.2)))
+    let number = |n: u64| ValueRef::Integer(signed(n));
+    let mut values = [
+        ValueRef::Integer(place.n),
+        blob(place.id.as_ref()),
+        ValueRef::Integer(place.pair),
+        ValueRef::Integer(life.status as i64),
+        number(life.due),
+        some(life.due_at),
+        some(life.expires),
+        number(life.updated),
+        some(life.started),
+        some(life.ended),
+        number(life.attempt.into()),
+        number(life.epoch),
+        number(life.failures.into()),
+        number(life.crashes.into()),
+        word(life.worker.as_deref()),
+        number(life.yields),
+        number(life.yields_high),
+        number(life.tail),
+        number(life.bytes),
+        word(rewinds.as_deref()),
+        some(last.map(|l| l.0)),
+        some(last.map(|l| l.1)),
+        some(last.map(|l| l.2)),
+        word(life.cancel_reason.as_deref()),
+        word(error.as_deref()),
+        integer(place.stripped),
+        ValueRef::Null,
+        word(life.final_value.as_ref().map(Json::as_str)),
+        number(life.lease_until),
+        some(life.retention),
+    ];
+    if sums && place.id.is_some() {
+        let second = large(life.final_value.as_ref().map(Json::as_bytes));
+        values[const { at("sum") }] = ValueRef::Integer(join(half(&values[..LIFE.len()]), second));
+    }
+    write(&values)
+}
+
+fn integer(n: Option<i64>) -> ValueRef<'static> {
+    n.map_or(ValueRef::Null, ValueRef::Integer)
+}
+
+fn some(n: Option<u64>) -> ValueRef<'static> {
+    integer(n.map(signed))
+}
+
+fn word(text: Option<&str>) -> ValueRef<'_> {
+    text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
+}
+
+fn blob(id: Option<&TaskId>) -> ValueRef<'_> {
+    id.map_or(ValueRef::Null, |id| ValueRef::Blob(id.as_bytes()))
 }
 
 /// Statements that a transaction uses again and again: each is looked up once in it.
 pub(super) struct Statements<'a> {
     db: &'a Connection,
+    /// Rows of this file have checksums.
+    pub(super) sums: bool,
     add: Option<CachedStatement<'a>>,
     find: Option<CachedStatement<'a>>,
     whole: Option<CachedStatement<'a>>,
@@ -195,8 +586,9 @@ pub(super) enum Changed {
 }
 
 impl<'a> Statements<'a> {
-    pub(super) fn new(db: &'a Connection) -> Self {
-        Statements { db, add: None, find: None, whole: None, claim: None, progress: None, end: None, keep: None }
+    pub(super) fn new(db: &'a Connection, sums: bool) -> Self {
+        let (find, whole) = (None, None);
+        Statements { db, sums, add: None, find, whole, claim: None, progress: None, end: None, keep: None }
     }
 
     /// Inserts a row, unless its id is there.
@@ -205,96 +597,42 @@ impl<'a> Statements<'a> {
     }
 
     pub(super) fn find(&mut self, id: TaskId) -> rusqlite::Result<Option<Found>> {
-        let found = |row: &Row<'_>| Ok(Found { n: row.get(25)?, pair: row.get(26)?, life: life(row)? });
-        kept(&mut self.find, self.db, LIFE)?.query_row([id.as_bytes()], found).optional()
+        kept(&mut self.find, self.db, &TEXTS.find_by_id)?.query_row([id.as_bytes()], found).optional()
+    }
+
+    pub(super) fn find_by_n(&mut self, n: i64) -> rusqlite::Result<Option<Found>> {
+        self.db.prepare_cached(&TEXTS.find_by_n)?.query_row([n], found).optional()
     }
 
     pub(super) fn by_n(&mut self, n: i64) -> rusqlite::Result<Option<Whole>> {
-        kept(&mut self.whole, self.db, whole_sql(false))?.query_row([n], whole).optional()
+        kept(&mut self.whole, self.db, &TEXTS.whole_by_n)?.query_row([n], whole).optional()
     }
 
     /// Writes what became of a task.
-    pub(super) fn save(&mut self, n: i64, life: &Life, changed: Changed) -> rusqlite::Result<()> {
-        match changed {
-            Changed::Claim => self.save_claim(n, life),
-            Changed::Progress => self.save_append(n, life, false),
-            Changed::End => self.save_append(n, life, true),
-            Changed::All => self.save_all(n, life),
-        }
-    }
-
-    fn save_claim(&mut self, n: i64, life: &Life) -> rusqlite::Result<()> {
-        let claim = kept(&mut self.claim, self.db, CLAIM)?;
-        let saved = claim.execute(params![
-            n,
-            life.status as i64,
-            signed(life.updated),
-            life.started.map(signed),
-            life.attempt,
-            signed(life.epoch),
-            life.worker,
-            signed(life.lease_until),
-        ]);
-        saved.map(drop)
-    }
-
-    fn save_append(&mut self, n: i64, life: &Life, ended: bool) -> rusqlite::Result<()> {
-        let (last_epoch, last_after, last_count) = last_append(life);
-        let values: [&dyn ToSql; 16] = [
-            &n,
-            &signed(life.updated),
-            &life.crashes,
-            &signed(life.yields),
-            &signed(life.yields_high),
-            &signed(life.tail),
-            &signed(life.bytes),
-            &rewinds(life),
-            &last_epoch,
-            &last_after,
-            &last_count,
-            &life.cancel_reason,
-            &(life.status as i64),
-            &life.ended.map(signed),
-            &life.final_value.as_ref().map(Json::as_str),
-            &life.error.as_ref().map(text),
-        ];
-        let saved = match ended {
-            true => kept(&mut self.end, self.db, END)?.execute(&values[..]),
-            false => kept(&mut self.progress, self.db, PROGRESS)?.execute(&values[..12]),
-        };
-        saved.map(drop)
-    }
-
-    fn save_all(&mut self, n: i64, life: &Life) -> rusqlite::Result<()> {
-        let (last_epoch, last_after, last_count) = last_append(life);
-        let saved = self.db.prepare_cached(WRITE)?.execute(params![
-            n,
-            life.status as i64,
-            signed(life.due),
-            life.due_at.map(signed),
-            life.expires.map(signed),
-            signed(life.updated),
-            life.started.map(signed),
-            life.ended.map(signed),
-            life.attempt,
-            signed(life.epoch),
-            life.failures,
-            life.crashes,
-            life.worker,
-            signed(life.yields),
-            signed(life.yields_high),
-            signed(life.tail),
-            signed(life.bytes),
-            rewinds(life),
-            last_epoch,
-            last_after,
-            last_count,
-            life.cancel_reason,
-            life.final_value.as_ref().map(Json::as_str),
-            life.error.as_ref().map(text),
-            signed(life.lease_until),
-        ]);
-        saved.map(drop)
+    pub(super) fn save(&mut self, place: &Place, life: &Life, changed: Changed) -> rusqlite::Result<()> {
+        const AT_PROGRESS: [usize; 11] = places(PROGRESS);
+        const AT_END: [usize; 15] = places(END);
+        const AT_CLAIM: [usize; 7] = places(CLAIM);
+        const AT_ALL: [usize; 24] = places(ALL);
+        let sums = self.sums;
+        with_values(place, life, sums, |values| {
+            let bound = |columns: &[usize]| {
+                let columns = [const { at("n") }]
+                    .iter()
+                    .chain(columns)
+                    .chain(&[const { at("sum") }])
+                    .copied()
+                    .collect::<Vec<_>>();
+                params_from_iter(columns.into_iter().map(|column| ToSqlOutput::Borrowed(values[column])))
+            };
+            let saved = match changed {
+                Changed::Progress => kept(&mut self.progress, self.db, &TEXTS.progress)?.execute(bound(&AT_PROGRESS)),
+                Changed::End => kept(&mut self.end, self.db, &TEXTS.end)?.execute(bound(&AT_END)),
+                Changed::Claim => kept(&mut self.claim, self.db, &TEXTS.claim)?.execute(bound(&AT_CLAIM)),
+                Changed::All => self.db.prepare_cached(&TEXTS.all)?.execute(bound(&AT_ALL)),
+            };
+            saved.map(drop)
+        })
     }
 
     /// Writes what was appended.
@@ -303,67 +641,132 @@ impl<'a> Statements<'a> {
         let stamp = batch.stamp();
         let at = signed(crate::task::time::to_ms(stamp.at));
         let (seq, count) = (signed(batch.first_seq()), i64::try_from(batch.len()).unwrap_or(i64::MAX));
-        let values = (n, seq, signed(stamp.epoch), stamp.attempt, at, count, heads, data);
+        let (epoch, attempt) = (signed(stamp.epoch), i64::from(stamp.attempt));
+        let sum = join(log_half(&[n, seq, epoch, attempt, at, count], &heads), large(Some(data)));
+        let values = (n, seq, epoch, attempt, at, count, heads, data, sum);
         kept(&mut self.keep, self.db, KEEP)?.execute(values).map(drop)
     }
 
-    /// What a worker gets of a task that it has claimed.
-    pub(super) fn claimed(&self, task: Whole) -> rusqlite::Result<ClaimedTask> {
-        let Whole { n, life, fixed, retry, time_limit, idle_limit } = task;
-        let (mut last_yield, mut checkpoint) = (None, None);
+    /// What a worker gets of a task that it has claimed; why not, if what is stored of it is damaged.
+    pub(super) fn claimed(&self, task: Whole) -> rusqlite::Result<Result<ClaimedTask, Damage>> {
+        let Whole { place, life, fixed, retry, time_limit, idle_limit, .. } = task;
+        let (mut last_yield, mut stored) = (None, None);
         if life.tail > 0 {
-            last_yield = last_yield_of(self.db, n, &life)?;
-            let mut stored = self.db.prepare_cached("SELECT value FROM checkpoint WHERE n = ?1")?;
-            checkpoint = stored.query_row([n], |row| json(row, 0)).optional()?.flatten();
+            last_yield = match last_yield_of(self.db, place.n, &life)? {
+                Ok(last) => last,
+                Err(damage) => return Ok(Err(damage)),
+            };
+            stored = match checkpoint(self.db, place.n)? {
+                Ok(checkpoint) => checkpoint,
+                Err(damage) => return Ok(Err(damage)),
+            };
         }
         let bytes = life.bytes;
-        Ok(ClaimedTask { record: life.record(fixed), bytes, last_yield, checkpoint, retry, time_limit, idle_limit })
+        let record = life.record(fixed);
+        Ok(Ok(ClaimedTask { record, bytes, last_yield, checkpoint: stored, retry, time_limit, idle_limit }))
     }
+
+    /// Computes the checksums of a row anew, where what they cover was changed by hand.
+    pub(super) fn resum(&mut self, n: i64) -> rusqlite::Result<()> {
+        if !self.sums {
+            return Ok(());
+        }
+        let sums = |row: &Row<'_>| {
+            let life = Sum::new().columns(row, 0..LIFE.len())?.half();
+            let fixed = fixed_half(row)?;
+            Ok((join(life, large(bytes(row, const { at("final_value") }))), join(fixed, large(bytes(row, ARGS)))))
+        };
+        let found = self.db.prepare_cached(&TEXTS.whole_by_n)?.query_row([n], sums).optional()?;
+        let Some((life, fixed)) = found else { return Ok(()) };
+        let sql = "UPDATE task SET sum = ?2, fixed_sum = ?3 WHERE n = ?1";
+        self.db.prepare_cached(sql)?.execute((n, life, fixed)).map(drop)
+    }
+}
+
+const fn places<const N: usize>(names: [&str; N]) -> [usize; N] {
+    let mut all = [0; N];
+    let mut i = 0;
+    while i < N {
+        all[i] = at(names[i]);
+        i += 1;
+    }
+    all
+}
+
+fn fixed_half(row: &Row<'_>) -> rusqlite::Result<u32> {
+    let mut sum = Sum::new();
+    sum.value(row.get_ref(const { at("n") })?)
+        .value(row.get_ref(const { at("id") })?)
+        .value(row.get_ref(const { at("retention") })?);
+    Ok(sum.columns(row, FIXED_AT..FIXED_SUM)?.half())
+}
+
+/// The checkpoint of a task.
+pub(super) fn checkpoint(db: &Connection, n: i64) -> rusqlite::Result<Result<Option<Json>, Damage>> {
+    let read = |row: &Row<'_>| {
+        let mut cells = Cells { row, bad: Vec::new() };
+        let vouched = cells.vouched(1, Sum::new().integer(n).half(), large(bytes(row, 0)));
+        let value = cells.json(0, "checkpoint", vouched == Some(true));
+        Ok(cells.damage(vouched).map_or(Ok(value), Err))
+    };
+    let stored = db.prepare_cached("SELECT value, sum FROM checkpoint WHERE n = ?1")?.query_row([n], read);
+    Ok(stored.optional()?.unwrap_or(Ok(None)))
+}
+
+/// The checksum of a checkpoint.
+pub(super) fn checkpoint_sum(n: i64, value: &Json) -> i64 {
+    join(Sum::new().integer(n).half(), large(Some(value.as_bytes())))
 }
 
 /// A whole task.
 pub(super) struct Whole {
-    pub(super) n: i64,
+    pub(super) place: Place,
     pub(super) life: Life,
     pub(super) fixed: Fixed,
     pub(super) retry: Option<crate::retry::RetryPolicy>,
     pub(super) time_limit: Option<Duration>,
     pub(super) idle_limit: Option<Duration>,
+    pub(super) damage: Option<Damage>,
 }
 
 impl Whole {
-    pub(super) fn record(self) -> TaskRecord {
-        self.life.record(self.fixed)
+    /// The record of the task; of a damaged one, as failed. `None` if not even its id can be read.
+    pub(super) fn record(self) -> Option<TaskRecord> {
+        if self.damage.is_some() {
+            let n = self.place.n;
+            tracing::error!(n, id = ?self.place.id, "{}", self.damage.as_ref().map(ToString::to_string).unwrap_or_default());
+        }
+        self.place.id.is_some().then(|| self.life.record(self.fixed))
     }
 }
 
+/// Reads the columns of [`found`], then [`FIXED`] and [`FIXED_MORE`].
 fn whole(row: &Row<'_>) -> rusqlite::Result<Whole> {
-    let id_of = |column| row.get::<_, Option<Id>>(column).map(|id| id.map(|id| id.0));
-    let limit = |column| {
-        let nanos: Option<i64> = row.get(column)?;
-        Ok::<_, rusqlite::Error>(
-            nanos.map(|n| if n == i64::MAX { Duration::MAX } else { Duration::from_nanos(unsigned(n)) }),
-        )
+    let Found { place, mut life, mut damage, .. } = found(row)?;
+    let mut cells = Cells { row, bad: Vec::new() };
+    let vouched = cells.vouched(FIXED_SUM, fixed_half(row)?, large(bytes(row, ARGS)));
+    let column = |i: usize| FIXED_AT + i;
+    let fixed = Fixed {
+        id: place.id.unwrap_or_default(),
+        queue: cells.get(column(0), "queue"),
+        name: cells.get(column(1), "name"),
+        priority: cells.number(column(2), "priority"),
+        created: cells.number(column(3), "created"),
+        args: cells.json(ARGS, "args", vouched == Some(true)).unwrap_or_else(Json::null),
+        tags: cells.parsed(column(4), "tags").unwrap_or_default(),
+        retry_of: cells.some_id(column(5), "retry_of"),
+        parent: cells.some_id(column(6), "parent"),
+        trace: cells.parsed(column(10), "trace"),
     };
-    Ok(Whole {
-        n: row.get(25)?,
-        life: life(row)?,
-        fixed: Fixed {
-            id: id(row, 26)?,
-            name: row.get(27)?,
-            queue: row.get(28)?,
-            priority: number(row, 29)?,
-            created: number(row, 30)?,
-            args: json(row, 31)?.unwrap_or_else(Json::null),
-            tags: parsed(row, 32)?.unwrap_or_default(),
-            retry_of: id_of(33)?,
-            parent: id_of(34)?,
-            trace: parsed(row, 38)?,
-        },
-        retry: parsed(row, 35)?,
-        time_limit: limit(36)?,
-        idle_limit: limit(37)?,
-    })
+    let (retry, time_limit) = (cells.parsed(column(7), "retry"), cells.limit(column(8), "time_limit"));
+    let idle_limit = cells.limit(column(9), "idle_limit");
+    if damage.is_none() {
+        damage = cells.damage(vouched);
+        if let Some(damage) = &damage {
+            refuse(&mut life, damage);
+        }
+    }
+    Ok(Whole { place, life, fixed, retry, time_limit, idle_limit, damage })
 }
 
 /// A time limit as it is stored, in nanoseconds; 292 years are no limit.
@@ -372,47 +775,105 @@ pub(super) fn nanos(limit: Duration) -> i64 {
 }
 
 pub(super) fn by_id(db: &Connection, id: TaskId) -> rusqlite::Result<Option<Whole>> {
-    let sql = whole_sql(true);
-    db.prepare_cached(sql)?.query_row([id.as_bytes()], whole).optional()
+    db.prepare_cached(&TEXTS.whole_by_id)?.query_row([id.as_bytes()], whole).optional()
 }
 
 pub(super) fn by_n(db: &Connection, n: i64) -> rusqlite::Result<Option<Whole>> {
-    db.prepare_cached(whole_sql(false))?.query_row([n], whole).optional()
+    db.prepare_cached(&TEXTS.whole_by_n)?.query_row([n], whole).optional()
 }
 
-/// The text that reads a whole task, by id or by number.
-fn whole_sql(by_id: bool) -> &'static str {
-    use std::sync::LazyLock;
-    static BY_ID: LazyLock<String> =
-        LazyLock::new(|| format!("SELECT {}, {}{FROM}t.id = ?1", life_columns!(), fixed_columns!()));
-    static BY_N: LazyLock<String> =
-        LazyLock::new(|| format!("SELECT {}, {}{FROM}t.n = ?1", life_columns!(), fixed_columns!()));
-    if by_id { &BY_ID } else { &BY_N }
+/// The checksums of a task that is to be added.
+pub(super) fn sums_of_new(place: &Place, new: &NewTask, life: &Life, created: u64) -> (i64, i64) {
+    let first = with_values(place, life, false, |values| half(&values[..LIFE.len()]));
+    let tags = (!new.tags.is_empty()).then(|| text(&new.tags));
+    let (retry, trace) = (new.retry.as_ref().map(text), new.trace.as_ref().map(text));
+    let fixed = half(&[
+        ValueRef::Integer(place.n),
+        blob(place.id.as_ref()),
+        some(life.retention),
+        word(Some(&new.queue)),
+        word(Some(&new.name)),
+        ValueRef::Integer(new.priority.into()),
+        ValueRef::Integer(signed(created)),
+        word(tags.as_deref()),
+        blob(new.retry_of.as_ref()),
+        blob(new.parent.as_ref()),
+        word(retry.as_deref()),
+        integer(new.time_limit.map(nanos)),
+        integer(new.idle_limit.map(nanos)),
+        word(trace.as_deref()),
+        word(new.unique.as_deref()),
+        word(new.idempotency_key.as_deref()),
+        integer(same_call(new)),
+    ]);
+    (join(first, 0), join(fixed, large(Some(new.args.as_bytes()))))
 }
 
-fn last_yield_of(db: &Connection, n: i64, life: &Life) -> rusqlite::Result<Option<Json>> {
-    let Some(wanted) = life.yields.checked_sub(1) else { return Ok(None) };
-    let sql = "SELECT seq, epoch, attempt, at, count, heads, data FROM log WHERE n = ?1 ORDER BY seq DESC";
+/// By what a call under an idempotency key is known again.
+pub(super) fn same_call(new: &NewTask) -> Option<i64> {
+    let key = new.idempotency_key.as_ref();
+    key.map(|_| crate::event::named_hash(&new.name, &new.args).cast_signed())
+}
+
+/// The value of the last yield that holds; why not, if the log is damaged there.
+fn last_yield_of(db: &Connection, n: i64, life: &Life) -> rusqlite::Result<Result<Option<Json>, Damage>> {
+    let Some(wanted) = life.yields.checked_sub(1) else { return Ok(Ok(None)) };
+    let sql = "SELECT seq, epoch, attempt, at, count, heads, sum, data FROM log WHERE n = ?1 ORDER BY seq DESC";
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query([n])?;
     while let Some(row) = rows.next()? {
-        let batch = batch(row)?;
+        let Some(batch) = batch(n, row)? else { break };
         let holds = |e: &crate::event::EventRef<'_>| {
             e.code == EventCode::Yield && e.index == wanted && !crate::event::is_void(e, &life.rewinds)
         };
         if let Some(event) = batch.iter().rev().find(holds) {
-            return Ok(Some(event.json()));
+            return Ok(Ok(Some(event.json())));
         }
     }
-    Ok(None)
+    Ok(Err(Damage::new(format!("its log does not have value {wanted}, which is its last"))))
 }
 
-/// Reads the columns seq, epoch, attempt, at, count, heads, data.
-pub(super) fn batch(row: &Row<'_>) -> rusqlite::Result<EventBatch> {
-    let stamp =
-        Stamp { seq: number(row, 0)?, epoch: number(row, 1)?, attempt: number(row, 2)?, at: from_ms(number(row, 3)?) };
-    let batch = EventBatch::unpacked(stamp, number(row, 4)?, row.get_ref(5)?.as_blob()?, row.get(6)?);
-    batch.ok_or_else(|| {
-        rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Blob, "a damaged log".into())
-    })
+/// The first half of the checksum of a log row.
+fn log_half(numbers: &[i64; 6], heads: &[u8]) -> u32 {
+    let mut sum = Sum::new();
+    for number in numbers {
+        sum.integer(*number);
+    }
+    sum.blob(heads).half()
+}
+
+/// Reads the columns seq, epoch, attempt, at, count, heads, sum; not the data. `None` if they are damaged.
+pub(super) fn heads<'r>(n: i64, row: &'r Row<'_>) -> rusqlite::Result<Option<(Stamp, usize, &'r [u8])>> {
+    let mut numbers = [n, 0, 0, 0, 0, 0];
+    for (column, number) in numbers[1..].iter_mut().enumerate() {
+        match row.get_ref(column)? {
+            ValueRef::Integer(n) => *number = n,
+            _ => return Ok(None),
+        }
+    }
+    let Some(heads) = bytes(row, 5) else { return Ok(None) };
+    let vouched = match row.get_ref(6)? {
+        ValueRef::Null => true,
+        ValueRef::Integer(sum) => super::sums::split(sum).0 == log_half(&numbers, heads),
+        _ => false,
+    };
+    let number = |i: usize| u64::try_from(numbers[i]).ok();
+    let stamp = || {
+        let attempt = u32::try_from(numbers[3]).ok()?;
+        Some(Stamp { seq: number(1)?, epoch: number(2)?, attempt, at: from_ms(number(4)?) })
+    };
+    let count = usize::try_from(numbers[5]).ok();
+    Ok(stamp().zip(count).filter(|_| vouched).map(|(stamp, count)| (stamp, count, heads)))
+}
+
+/// Reads the columns of [`heads`] and the data. `None` if they are damaged.
+pub(super) fn batch(n: i64, row: &Row<'_>) -> rusqlite::Result<Option<EventBatch>> {
+    let Some((stamp, count, heads)) = heads(n, row)? else { return Ok(None) };
+    let Some(data) = bytes(row, 7) else { return Ok(None) };
+    let sum: Option<i64> = row.get(6)?;
+    if sum.is_some_and(|sum| super::sums::split(sum).1 != large(Some(data))) {
+        return Ok(None);
+    }
+    let batch = EventBatch::unpacked(stamp, count, heads, data.to_vec());
+    Ok(batch.filter(|batch| !batch.is_empty() && (sum.is_some() || batch.is_readable())))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::Durability;
+use super::{Durability, sums};
 use crate::error::{Error, ErrorKind, Result};
 
 /// "qtsk": what kind of SQLite file it is.
@@ -18,7 +18,11 @@ const APPLICATION_ID: i32 = 0x7174_736b;
 const VERSION_MIN: i32 = 3_051_003;
 
 /// Each takes the schema one version further.
-const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
+const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V7];
+
+/// The version that this program knows.
+#[cfg(feature = "cli")]
+pub(super) const LATEST: usize = MIGRATIONS.len();
 
 /// `task` holds what every append touches; what is large or rare is elsewhere. A log row is one append: the heads of
 /// its events and their data apart, so that hashes are read without the values.
@@ -150,6 +154,24 @@ const V5: &str = "
 ALTER TABLE task ADD COLUMN trace TEXT;
 ";
 
+/// Checksums of rows: see `sums`. Pairs are few, and everything hangs on them: there is a copy of each.
+const V7: &str = "
+ALTER TABLE state ADD COLUMN sums INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN sum INTEGER;
+ALTER TABLE task ADD COLUMN sum INTEGER;
+ALTER TABLE task ADD COLUMN fixed_sum INTEGER;
+ALTER TABLE log ADD COLUMN sum INTEGER;
+ALTER TABLE checkpoint ADD COLUMN sum INTEGER;
+ALTER TABLE count ADD COLUMN sum INTEGER;
+ALTER TABLE doc ADD COLUMN sum INTEGER;
+CREATE TABLE pair_copy (
+    pair INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    name TEXT NOT NULL,
+    sum INTEGER NOT NULL
+) STRICT;
+";
+
 /// How long a connection that reads waits for one that has all for itself; one that writes waits for as long as it takes.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -184,17 +206,18 @@ pub(super) fn prepare(path: &Path, durability: Durability) -> Result<Connection>
             return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
         }
     }
-    let mut db = connect(path, Role::Writer(durability))?;
+    let mut db = connect(path, Role::Writer(durability)).map_err(|e| super::to_open_error(&e, path))?;
     migrate(&mut db, path)?;
+    sums::turn_on(&mut db).map_err(|e| super::to_open_error(&e, path))?;
     // From here on it waits by itself: SQLite would sleep through its turns.
-    db.busy_timeout(Duration::ZERO).map_err(|e| super::to_error(&e, path))?;
+    db.busy_timeout(Duration::ZERO).map_err(|e| super::to_open_error(&e, path))?;
     Ok(db)
 }
 
 /// A connection to a file that is there.
-pub(super) fn connect(path: &Path, role: Role) -> Result<Connection> {
+pub(super) fn connect(path: &Path, role: Role) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(path, flags).and_then(|db| {
+    Connection::open_with_flags(path, flags).and_then(|db| {
         db.busy_timeout(BUSY)?;
         db.set_prepared_statement_cache_capacity(64);
         // Else SQLite prepares a statement anew whenever a LIMIT or what a key is compared with has another value.
@@ -211,12 +234,11 @@ pub(super) fn connect(path: &Path, role: Role) -> Result<Connection> {
         db.pragma_update(None, "temp_store", "memory")?;
         db.pragma_update(None, "trusted_schema", false)?;
         Ok(db)
-    });
-    opened.map_err(|e| super::to_error(&e, path))
+    })
 }
 
 /// Several processes may do so at once, and SQLite does not wait for the others there.
-fn use_wal(db: &Connection) -> rusqlite::Result<()> {
+pub(super) fn use_wal(db: &Connection) -> rusqlite::Result<()> {
     let start = Instant::now();
     loop {
         let mode = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
@@ -234,7 +256,7 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
 
 /// Brings a file to the latest schema. One that has it is left alone: somebody else may be writing to it.
 fn migrate(db: &mut Connection, path: &Path) -> Result<()> {
-    let sql = |e: rusqlite::Error| super::to_error(&e, path);
+    let sql = |e: rusqlite::Error| super::to_open_error(&e, path);
     // Looked at before anything is changed: WAL would stay with a database of something else.
     let done = version(db, path)?;
     use_wal(db).map_err(sql)?;
@@ -261,14 +283,14 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<()> {
 #[cfg(feature = "cli")]
 pub(super) fn version_of(path: &Path) -> Result<usize> {
     match path.exists() {
-        true => version(&connect(path, Role::Reader)?, path),
+        true => version(&connect(path, Role::Reader).map_err(|e| super::to_open_error(&e, path))?, path),
         false => Ok(0),
     }
 }
 
 /// How many migrations a file has had, if it is one of ours or empty.
 fn version(db: &Connection, path: &Path) -> Result<usize> {
-    let sql = |e: rusqlite::Error| super::to_error(&e, path);
+    let sql = |e: rusqlite::Error| super::to_open_error(&e, path);
     let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sql);
     // In this order: both are written before tables of ours can be seen.
     let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;

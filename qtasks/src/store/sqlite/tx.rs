@@ -1,30 +1,24 @@
 //! One transaction, and what the operations of the store do in it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::super::life::{Change, Life, Mark, ms};
-use super::super::limits::{Gates, PAUSES, Under};
+use super::super::limits::PAUSES;
 use super::super::{
-    Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, Claim, Claimed, DocPut, Extended, Hint, Lease, NewTask, Sweep,
-    Swept, key_was_used, not_found,
+    Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, DocPut, Extended, Hint, Lease, NewTask, Sweep, Swept,
+    key_was_used, not_found,
 };
-use super::limits::next_claim;
-use super::rows::{self, Changed, Found, Statements, nanos, signed, unsigned};
+use super::damage::{count_sum, doc_sum, pair_sum, state_sum};
+use super::rows::{self, Changed, Found, Place, Statements, nanos, signed, unsigned};
 use crate::error::Error;
 use crate::event::named_hash;
 use crate::task::{Status, TaskId};
 
 /// Larger arguments are kept apart from the row, which every append rewrites.
 pub(super) const ARGS_INLINE: usize = 1_024;
-/// So many tasks that are due are queued by one claim.
-const PROMOTE: usize = 1_000;
-
-/// A claim passes over so many tasks of a pair that are too late to start.
-const LATE: usize = 1_000;
-
 /// Why a job did not succeed.
 pub(super) enum Fault {
     /// It wrote nothing; what others wrote stays.
@@ -50,6 +44,8 @@ pub(super) type Outcome<T> = Result<T, Fault>;
 /// What a writer remembers between transactions, for it never changes.
 #[derive(Default)]
 pub(super) struct Known {
+    /// Rows of the file have checksums.
+    pub(super) sums: bool,
     /// By queue and name.
     pairs: HashMap<String, HashMap<String, i64>>,
     names: HashMap<i64, (String, String)>,
@@ -65,20 +61,25 @@ impl Known {
         self.names.insert(pair, (queue.to_owned(), name.to_owned()));
     }
 
+    /// What is known of a file that has just been opened.
+    pub(super) fn of(db: &Connection) -> rusqlite::Result<Self> {
+        Ok(Known { sums: super::sums::are_on(db)?, ..Known::default() })
+    }
+
     /// A transaction was undone: what it made is not there.
     pub(super) fn forget(&mut self) {
-        *self = Known::default();
+        *self = Known { sums: self.sums, ..Known::default() };
     }
 }
 
 /// The one row of `state`.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct State {
-    next_n: i64,
+    pub(super) next_n: i64,
     pub(super) ended_tasks: i64,
     pub(super) ended_bytes: i64,
-    swept_at: Option<i64>,
-    spare_until: i64,
+    pub(super) swept_at: Option<i64>,
+    pub(super) spare_until: i64,
 }
 
 pub(super) struct Tx<'a> {
@@ -93,43 +94,60 @@ pub(super) struct Tx<'a> {
     state: Option<(State, State)>,
     /// What changes in `count`.
     counts: BTreeMap<(i64, Status), i64>,
+    /// A task was found damaged: all are counted anew.
+    pub(super) recount: bool,
 }
 
 impl<'a> Tx<'a> {
     pub(super) fn new(db: &'a Connection, now: u64, known: &'a mut Known) -> Self {
         Tx {
             db,
-            rows: Statements::new(db),
+            rows: Statements::new(db, known.sums),
             now,
             known,
             hints: Vec::new(),
             ready: Vec::new(),
             state: None,
             counts: BTreeMap::new(),
+            recount: false,
         }
     }
 
     /// Writes what was gathered. Answers the hints to be given after the commit.
     pub(super) fn finish(mut self) -> rusqlite::Result<Vec<Hint>> {
         self.write_counts()?;
+        if std::mem::take(&mut self.recount) {
+            self.recount_all()?;
+        }
         if let Some((before, state)) = self.state
             && before != state
         {
-            let sql =
-                "UPDATE state SET next_n = ?1, ended_tasks = ?2, ended_bytes = ?3, swept_at = ?4, spare_until = ?5";
+            let sql = "UPDATE state SET next_n = ?1, ended_tasks = ?2, ended_bytes = ?3, swept_at = ?4, \
+                 spare_until = ?5, sum = ?6";
             let State { next_n, ended_tasks, ended_bytes, swept_at, spare_until } = state;
-            self.db.prepare_cached(sql)?.execute((next_n, ended_tasks, ended_bytes, swept_at, spare_until))?;
+            let sum = self.rows.sums.then(|| state_sum(&state));
+            self.db.prepare_cached(sql)?.execute((next_n, ended_tasks, ended_bytes, swept_at, spare_until, sum))?;
         }
         Ok(self.hints)
     }
 
     /// Writes what changed in `count` so far.
     pub(super) fn write_counts(&mut self) -> rusqlite::Result<()> {
-        for ((pair, status), tasks) in std::mem::take(&mut self.counts) {
-            let sql = "INSERT INTO count (pair, status, tasks) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT DO UPDATE SET tasks = tasks + excluded.tasks";
-            if tasks != 0 {
-                self.db.prepare_cached(sql)?.execute((pair, status as i64, tasks))?;
+        for ((pair, status), by) in std::mem::take(&mut self.counts) {
+            if by == 0 {
+                continue;
+            }
+            let code = status as i64;
+            let sql = "SELECT tasks, sum FROM count WHERE pair = ?1 AND status = ?2";
+            let mut written = self.db.prepare_cached(sql)?;
+            let written =
+                written.query_row((pair, code), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)));
+            match written.optional()? {
+                None => self.put_count(pair, code, by)?,
+                Some((tasks, sum)) if sum.is_none_or(|sum| sum == count_sum(pair, code, tasks)) => {
+                    self.put_count(pair, code, tasks + by)?;
+                }
+                Some(_) => self.recount = true,
             }
         }
         Ok(())
@@ -137,17 +155,22 @@ impl<'a> Tx<'a> {
 
     pub(super) fn state(&mut self) -> rusqlite::Result<&mut State> {
         if self.state.is_none() {
-            let sql = "SELECT next_n, ended_tasks, ended_bytes, swept_at, spare_until FROM state";
-            let state = self.db.prepare_cached(sql)?.query_row([], |row| {
-                Ok(State {
+            let sql = "SELECT next_n, ended_tasks, ended_bytes, swept_at, spare_until, sum FROM state";
+            let (state, sum) = self.db.prepare_cached(sql)?.query_row([], |row| {
+                let state = State {
                     next_n: row.get(0)?,
                     ended_tasks: row.get(1)?,
                     ended_bytes: row.get(2)?,
                     swept_at: row.get(3)?,
                     spare_until: row.get(4)?,
-                })
+                };
+                Ok((state, row.get::<_, Option<i64>>(5)?))
             })?;
-            self.state = Some((state, state));
+            let now = match sum.is_none_or(|sum| sum == state_sum(&state)) {
+                true => state,
+                false => self.state_anew()?,
+            };
+            self.state = Some((state, now));
         }
         Ok(&mut self.state.as_mut().expect("just read").1)
     }
@@ -162,12 +185,14 @@ impl<'a> Tx<'a> {
             return Ok(pair);
         }
         let pair = self.db.prepare_cached("INSERT INTO pair (queue, name) VALUES (?1, ?2)")?.insert((queue, name))?;
+        let sql = "INSERT OR REPLACE INTO pair_copy (pair, queue, name, sum) VALUES (?1, ?2, ?3, ?4)";
+        self.db.prepare_cached(sql)?.execute((pair, queue, name, pair_sum(pair, queue, name)))?;
         self.known.learn(queue, name, pair);
         Ok(pair)
     }
 
     /// The number of a pair, if it has one.
-    fn known_pair(&mut self, queue: &str, name: &str) -> rusqlite::Result<Option<i64>> {
+    pub(super) fn known_pair(&mut self, queue: &str, name: &str) -> rusqlite::Result<Option<i64>> {
         if let Some(pair) = self.known.pair(queue, name) {
             return Ok(Some(pair));
         }
@@ -178,7 +203,7 @@ impl<'a> Tx<'a> {
         Ok(pair)
     }
 
-    fn hint_ready(&mut self, pair: i64) -> rusqlite::Result<()> {
+    pub(super) fn hint_ready(&mut self, pair: i64) -> rusqlite::Result<()> {
         if self.ready.contains(&pair) {
             return Ok(());
         }
@@ -213,11 +238,25 @@ impl<'a> Tx<'a> {
         id: TaskId,
         happen: impl FnOnce(&mut Life) -> (R, Change),
     ) -> rusqlite::Result<Option<(R, Option<i64>)>> {
-        let Some(Found { n, pair, mut life }) = self.rows.find(id)? else { return Ok(None) };
+        match self.rows.find(id)? {
+            Some(found) => self.change_found(found, happen).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The same for a task that was found. One that is damaged fails first, and nothing else is touched.
+    fn change_found<R>(
+        &mut self,
+        mut found: Found,
+        happen: impl FnOnce(&mut Life) -> (R, Change),
+    ) -> rusqlite::Result<(R, Option<i64>)> {
+        self.refuse(&mut found)?;
+        let Found { place, mut life, .. } = found;
+        let Place { n, pair, id, .. } = place;
         let before = life.status;
         let (result, change) = happen(&mut life);
         if matches!(change, Change::None) {
-            return Ok(Some((result, None)));
+            return Ok((result, None));
         }
         let moved = life.status != before;
         let changed = match (before, life.status) {
@@ -225,10 +264,10 @@ impl<'a> Tx<'a> {
             (Status::Running, Status::Completed) => Changed::End,
             _ => Changed::All,
         };
-        self.rows.save(n, &life, changed)?;
+        self.rows.save(&place, &life, changed)?;
         if let Change::Wrote(batch) = &change {
             self.rows.keep(n, batch)?;
-            self.hints.push(Hint::Moved { id, tail: life.tail, ended: life.status.is_ended() });
+            self.hint_moved(id, &life);
         }
         if moved {
             self.count(pair, before, -1);
@@ -240,7 +279,16 @@ impl<'a> Tx<'a> {
             }
             self.hint(pair, &life)?;
         }
-        Ok(Some((result, Some(n))))
+        Ok((result, Some(n)))
+    }
+
+    /// Forgets what is known of pairs.
+    pub(super) fn forget(&mut self) {
+        self.known.forget();
+    }
+
+    pub(super) fn hint_moved(&mut self, id: Option<TaskId>, life: &Life) {
+        self.hints.extend(id.map(|id| Hint::Moved { id, tail: life.tail, ended: life.status.is_ended() }));
     }
 
     /// The same for something that answers nothing: whether it changed the task.
@@ -248,9 +296,24 @@ impl<'a> Tx<'a> {
         Ok(self.change(id, |life| ((), happen(life)))?.is_some_and(|((), n)| n.is_some()))
     }
 
-    fn ids(&self, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<TaskId>> {
+    /// The same for the task of a number.
+    fn move_n(
+        &mut self,
+        n: i64,
+        happen: impl FnOnce(&mut Life) -> Change,
+    ) -> rusqlite::Result<Option<(Status, Option<TaskId>)>> {
+        let Some(found) = self.rows.find_by_n(n)? else { return Ok(None) };
+        let (id, damaged) = (found.place.id, found.damage.is_some());
+        let (status, moved) = self.change_found(found, |life| {
+            let change = happen(life);
+            (life.status, change)
+        })?;
+        Ok((moved.is_some() || damaged).then_some((status, id)))
+    }
+
+    pub(super) fn numbers(&self, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<i64>> {
         let mut statement = self.db.prepare_cached(sql)?;
-        statement.query_map(values, |row| rows::id(row, 0))?.collect()
+        statement.query_map(values, |row| row.get(0))?.collect()
     }
 
     // ---- the operations, in the order of the trait
@@ -339,6 +402,8 @@ impl<'a> Tx<'a> {
     fn insert(&mut self, n: i64, pair: i64, new: &NewTask, life: &Life) -> rusqlite::Result<bool> {
         let args = new.args.as_str();
         let inline = args.len() <= ARGS_INLINE;
+        let place = Place { n, id: Some(new.id), pair, stripped: None };
+        let sums = self.rows.sums.then(|| rows::sums_of_new(&place, new, life, self.now));
         let inserted = self.rows.add()?.execute(rusqlite::params![
             n,
             new.id.as_bytes(),
@@ -357,10 +422,12 @@ impl<'a> Tx<'a> {
             new.time_limit.map(nanos),
             new.unique,
             new.idempotency_key,
-            new.idempotency_key.as_ref().map(|_| named_hash(&new.name, &new.args).cast_signed()),
+            rows::same_call(new),
             life.retention.map(signed),
             new.idle_limit.map(nanos),
             new.trace.as_ref().map(rows::text),
+            sums.map(|sums| sums.0),
+            sums.map(|sums| sums.1),
         ])?;
         if inserted == 1 && !inline {
             self.db.prepare_cached("INSERT INTO large_args (n, args) VALUES (?1, ?2)")?.execute((n, args))?;
@@ -368,98 +435,13 @@ impl<'a> Tx<'a> {
         Ok(inserted == 1)
     }
 
-    pub(super) fn claim(&mut self, claim: &Claim) -> Outcome<Claimed> {
-        let token = claim.token.cast_signed();
-        let again: Option<String> = self
-            .db
-            .prepare_cached("SELECT tasks FROM claim WHERE worker = ?1 AND token = ?2")?
-            .query_row((&claim.worker, token), |row| row.get(0))
-            .optional()?;
-        let mut tasks = Vec::new();
-        if let Some(again) = again {
-            for n in serde_json::from_str::<Vec<i64>>(&again).unwrap_or_default() {
-                let Some(mut task) = self.rows.by_n(n)? else { continue };
-                if task.life.claim_again(&claim.worker, claim.lease, self.now) {
-                    self.rows.save(n, &task.life, Changed::Claim)?;
-                    tasks.push(self.rows.claimed(task)?);
-                }
-            }
-            let next_due = next_claim(self.db, claim, &self.gates(claim)?, self.now)?;
-            return Ok(Claimed { tasks, next_due });
-        }
-        // Not all, if a million are due at once: the rest can wait for the sweep.
-        self.promote(claim.max.max(PROMOTE))?;
-        let mut gates = self.gates(claim)?;
-        let taken = self.take(claim, &mut gates)?;
-        self.keep_rates(&gates)?;
-        for n in &taken {
-            let Some(mut task) = self.rows.by_n(*n)? else { continue };
-            let pair = self.pair(&task.fixed.queue, &task.fixed.name)?;
-            task.life.claim(&claim.worker, claim.lease, self.now);
-            self.rows.save(*n, &task.life, Changed::Claim)?;
-            self.count(pair, Status::Queued, -1);
-            self.count(pair, Status::Running, 1);
-            tasks.push(self.rows.claimed(task)?);
-        }
-        if taken.len() == claim.max {
-            self.hint_left(claim, &gates)?;
-        }
-        let sql = "INSERT INTO claim (worker, token, at, tasks) VALUES (?1, ?2, ?3, ?4) \
-             ON CONFLICT DO UPDATE SET token = excluded.token, at = excluded.at, tasks = excluded.tasks";
-        self.db.prepare_cached(sql)?.execute((&claim.worker, token, signed(self.now), rows::text(&taken)))?;
-        Ok(Claimed { tasks, next_due: next_claim(self.db, claim, &gates, self.now)? })
-    }
-
-    /// Another worker may have room for what this one left.
-    fn hint_left(&mut self, claim: &Claim, gates: &Gates<'_>) -> rusqlite::Result<()> {
-        for offer in claim.offers.iter().filter(|o| gates.lets(o)) {
-            if let Some(pair) = self.known_pair(&offer.queue, &offer.name)?
-                && is_ready(self.db, pair)?
-            {
-                self.hint_ready(pair)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The most urgent tasks of the offered pairs: a merge of the heads of their queues.
-    fn take(&mut self, claim: &Claim, gates: &mut Gates<'_>) -> rusqlite::Result<Vec<i64>> {
-        let mut lines = Vec::new();
-        let mut offered = HashSet::new();
-        for offer in claim.offers.iter().filter(|o| o.allowance > 0) {
-            if !offered.insert((&offer.queue, &offer.name)) {
-                continue;
-            }
-            let Some(under) = gates.under(offer).filter(|under| !gates.is_full(under)) else { continue };
-            let Some(pair) = self.known_pair(&offer.queue, &offer.name)? else { continue };
-            // With many pairs most give nothing: one look at each tells.
-            let first = if claim.offers.len() > 4 { 1 } else { claim.max };
-            let mut line = Line { pair, allowance: offer.allowance, under, heads: VecDeque::new(), last: None };
-            line.fill(self.db, first, self.now)?;
-            lines.push(line);
-        }
-        let mut taken = Vec::new();
-        while taken.len() < claim.max {
-            let open = |l: &&mut Line| l.allowance > 0 && !l.heads.is_empty() && !gates.is_full(&l.under);
-            let heads = lines.iter_mut().filter(open);
-            let Some(line) = heads.min_by_key(|l| l.heads[0]) else { break };
-            taken.push(line.heads.pop_front().expect("it has one").2);
-            line.allowance -= 1;
-            gates.start(&line.under);
-            if line.heads.is_empty() && line.allowance > 0 {
-                line.fill(self.db, claim.max - taken.len(), self.now)?;
-            }
-        }
-        Ok(taken)
-    }
-
-    fn promote(&mut self, max: usize) -> rusqlite::Result<usize> {
-        let sql = "SELECT id FROM task WHERE status = 1 AND due <= ?1 ORDER BY due LIMIT ?2";
-        let due = self.ids(sql, (signed(self.now), limit(max)))?;
+    pub(super) fn promote(&mut self, max: usize) -> rusqlite::Result<usize> {
+        let sql = "SELECT n FROM task WHERE status = 1 AND due <= ?1 ORDER BY due LIMIT ?2";
+        let due = self.numbers(sql, (signed(self.now), limit(max)))?;
         let now = self.now;
         let mut promoted = 0;
-        for id in due {
-            promoted += usize::from(self.move_(id, |life| life.promote(now))?);
+        for n in due {
+            promoted += usize::from(self.move_n(n, |life| life.promote(now))?.is_some());
         }
         Ok(promoted)
     }
@@ -472,12 +454,12 @@ impl<'a> Tx<'a> {
         state.swept_at = mark.swept_at.map(signed);
         state.spare_until = signed(mark.spare_until);
         let mut swept = Swept { promoted: self.promote(sweep.max)?, ..Swept::default() };
-        let sql = "SELECT id FROM task WHERE expires IS NOT NULL AND attempt = 0 AND status < 3 AND expires <= ?1 \
+        let sql = "SELECT n FROM task WHERE expires IS NOT NULL AND attempt = 0 AND status < 3 AND expires <= ?1 \
              ORDER BY expires LIMIT ?2";
-        for id in self.ids(sql, (signed(now), limit(sweep.max)))? {
-            if self.move_(id, |life| life.expire(now))? {
+        for n in self.numbers(sql, (signed(now), limit(sweep.max)))? {
+            if let Some((_, id)) = self.move_n(n, |life| life.expire(now))? {
                 swept.expired += 1;
-                swept.over.push(id);
+                swept.over.extend(id);
             }
         }
         // The presence of workers that are gone, and documents past their time.
@@ -487,28 +469,24 @@ impl<'a> Tx<'a> {
         if !may_lose {
             return Ok(swept);
         }
-        for id in self.lost(sweep.max)? {
-            let ended = self.change(id, |life| {
-                let change = life.lose(sweep.crashes_max, now);
-                (life.status.is_ended(), change)
-            })?;
-            match ended {
-                Some((true, Some(_))) => {
+        for n in self.lost(sweep.max)? {
+            match self.move_n(n, |life| life.lose(sweep.crashes_max, now))? {
+                Some((status, id)) if status.is_ended() => {
                     swept.ended += 1;
-                    swept.over.push(id);
+                    swept.over.extend(id);
                 }
-                Some((false, Some(_))) => swept.requeued += 1,
-                _ => {}
+                Some(_) => swept.requeued += 1,
+                None => {}
             }
         }
         Ok(swept)
     }
 
     /// Running tasks whose lease is over. There are never more of them than workers can run.
-    fn lost(&self, max: usize) -> rusqlite::Result<Vec<TaskId>> {
-        let sql = "SELECT t.id FROM count c CROSS JOIN task t ON t.pair = c.pair AND t.status = 3 \
-             WHERE c.status = 3 AND c.tasks > 0 AND t.lease_until <= ?1 LIMIT ?2";
-        self.ids(sql, (signed(self.now), limit(max)))
+    fn lost(&self, max: usize) -> rusqlite::Result<Vec<i64>> {
+        let sql = "SELECT t.n FROM pair p CROSS JOIN task t ON t.pair = p.pair AND t.status = 3 \
+             WHERE t.lease_until <= ?1 LIMIT ?2";
+        self.numbers(sql, (signed(self.now), limit(max)))
     }
 
     pub(super) fn append(&mut self, batch: &[Append]) -> Outcome<Vec<Appended>> {
@@ -521,9 +499,10 @@ impl<'a> Tx<'a> {
                 continue;
             };
             if let (Some(n), Some(checkpoint)) = (changed, &append.checkpoint) {
-                let sql = "INSERT INTO checkpoint (n, value) VALUES (?1, ?2) \
-                     ON CONFLICT DO UPDATE SET value = excluded.value";
-                self.db.prepare_cached(sql)?.execute((n, checkpoint.as_str()))?;
+                let sql = "INSERT INTO checkpoint (n, value, sum) VALUES (?1, ?2, ?3) \
+                     ON CONFLICT DO UPDATE SET value = excluded.value, sum = excluded.sum";
+                let sum = self.rows.sums.then(|| rows::checkpoint_sum(n, checkpoint));
+                self.db.prepare_cached(sql)?.execute((n, checkpoint.as_str(), sum))?;
             }
             if changed.is_some() {
                 for id in &append.removes {
@@ -540,11 +519,13 @@ impl<'a> Tx<'a> {
         let until = self.now.saturating_add(ms(lease));
         let mut answers = Vec::with_capacity(leases.len());
         for lease in leases {
-            let Some(Found { n, mut life, .. }) = self.rows.find(lease.id)? else {
+            let Some(mut found) = self.rows.find(lease.id)? else {
                 answers.push(Extended::Fenced);
                 continue;
             };
-            let answer = life.extend(lease.epoch, until);
+            self.refuse(&mut found)?;
+            let n = found.place.n;
+            let answer = found.life.extend(lease.epoch, until);
             if answer != Extended::Fenced {
                 let mut extend = self.db.prepare_cached("UPDATE task SET lease_until = ?2 WHERE n = ?1")?;
                 extend.execute((n, signed(until)))?;
@@ -585,59 +566,25 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
+    pub(super) fn put_doc(&self, key: &str, version: u64, bytes: &[u8], expires: Option<i64>) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO doc (key, version, bytes, expires, sum) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT DO UPDATE SET version = excluded.version, bytes = excluded.bytes, \
+             expires = excluded.expires, sum = excluded.sum";
+        let sum = self.rows.sums.then(|| doc_sum(key, signed(version), bytes, expires));
+        self.db.prepare_cached(sql)?.execute((key, signed(version), bytes, expires, sum)).map(drop)
+    }
+
     pub(super) fn doc_put(&mut self, put: &DocPut) -> Outcome<Option<u64>> {
-        let sql = "SELECT version FROM doc WHERE key = ?1 AND (expires IS NULL OR expires > ?2)";
-        let mut current = self.db.prepare_cached(sql)?;
-        let version: Option<i64> = current.query_row((&put.key, signed(self.now)), |row| row.get(0)).optional()?;
-        let version = version.map_or(0, unsigned);
+        let version = super::reads::doc(self.db, put.key.clone(), self.now)?.map_or(0, |doc| doc.version);
         if put.if_version.is_some_and(|wanted| wanted != version) {
             return Ok(None);
         }
         let expires = put.expires.map(|e| signed(self.now.saturating_add(ms(e))));
-        let sql = "INSERT INTO doc (key, version, bytes, expires) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET \
-             version = excluded.version, bytes = excluded.bytes, expires = excluded.expires";
-        self.db.prepare_cached(sql)?.execute((&put.key, signed(version + 1), &put.bytes, expires))?;
+        self.put_doc(&put.key, version + 1, &put.bytes, expires)?;
         if put.key.starts_with(PAUSES) {
             self.hints.push(Hint::Look);
         }
         Ok(Some(version + 1))
-    }
-}
-
-/// What is ready of one pair, the next first.
-struct Line {
-    pair: i64,
-    allowance: u32,
-    under: Under,
-    /// Priority, due, *n*.
-    heads: VecDeque<(i64, i64, i64)>,
-    last: Option<(i64, i64, i64)>,
-}
-
-impl Line {
-    /// Reads on. What is too late to start is passed over, for `sweep` to end; but a claim does not look for long for
-    /// what may be behind it.
-    fn fill(&mut self, db: &Connection, max: usize, now: u64) -> rusqlite::Result<()> {
-        let sql = "SELECT priority, due, n, attempt = 0 AND expires IS NOT NULL AND expires <= ?5 FROM task \
-             WHERE status = 2 AND pair = ?1 AND (priority, due, n) > (?2, ?3, ?4) ORDER BY priority, due, n";
-        let (priority, due, n) = self.last.unwrap_or((i64::MIN, i64::MIN, i64::MIN));
-        let wanted = max.min(usize::try_from(self.allowance).unwrap_or(usize::MAX)).max(1);
-        let mut statement = db.prepare_cached(sql)?;
-        let mut found = statement.query((self.pair, priority, due, n, signed(now)))?;
-        let mut late = 0;
-        while self.heads.len() < wanted
-            && late < LATE
-            && let Some(row) = found.next()?
-        {
-            let head = (row.get(0)?, row.get(1)?, row.get(2)?);
-            self.last = Some(head);
-            if row.get::<_, bool>(3)? {
-                late += 1;
-            } else {
-                self.heads.push_back(head);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn start(store: &Arc<Inner>) -> Result<()> {
     if *watches {
         return Ok(());
     }
-    let db = schema::connect(&store.path, Role::Reader)?;
+    let db = schema::connect(&store.path, Role::Reader).map_err(|e| super::to_error(&e, &store.path))?;
     // What happens from here on is hinted at.
     let last = latest(&db).map_err(|e| super::to_error(&e, &store.path))?;
     let weak = Arc::downgrade(store);
@@ -34,6 +34,9 @@ pub(super) fn start(store: &Arc<Inner>) -> Result<()> {
     *watches = true;
     Ok(())
 }
+
+/// No hint has a number like this, unless it is damaged.
+pub(super) const FAR: i64 = 1 << 60;
 
 fn latest(db: &Connection) -> rusqlite::Result<i64> {
     let last: Option<i64> = db.query_row("SELECT max(k) FROM hint", [], |row| row.get(0))?;
@@ -77,10 +80,16 @@ fn news(db: &Connection, me: i64, last: &mut i64) -> rusqlite::Result<Vec<Hint>>
     while let Some(row) = found.next()? {
         latest = row.get(0)?;
         if row.get::<_, i64>(1)? != me {
-            let text: String = row.get(2)?;
+            let text = row.get_ref(2)?.as_bytes().unwrap_or_default();
             // Of a version that this one can't read: looking at everything is never wrong.
-            hints.extend(serde_json::from_str::<Vec<Hint>>(&text).unwrap_or_else(|_| vec![Hint::Look]));
+            hints.extend(serde_json::from_slice::<Vec<Hint>>(text).unwrap_or_else(|_| vec![Hint::Look]));
         }
+    }
+    // Numbers only grow, unless one of them was damaged.
+    let newest = self::latest(db)?;
+    if newest < latest || newest >= FAR {
+        hints.push(Hint::Look);
+        latest = if newest < FAR { newest } else { latest };
     }
     *last = latest;
     Ok(hints)

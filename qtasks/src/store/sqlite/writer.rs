@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::super::Hint;
 use super::super::listeners::Listeners;
+use super::files::Files;
 use super::turns::{self, Turns};
 use super::tx::{Fault, Known, Tx};
 use crate::clock::Clock;
@@ -149,6 +151,9 @@ impl Queue {
 /// The thread.
 pub(super) struct Writer {
     pub(super) db: Connection,
+    pub(super) files: Files,
+    /// Tells the readers that a file is gone.
+    pub(super) lost: Arc<AtomicBool>,
     pub(super) path: PathBuf,
     pub(super) queue: Arc<Queue>,
     pub(super) clock: Clock,
@@ -190,6 +195,10 @@ impl Writer {
 
     fn run(&mut self, jobs: &mut VecDeque<Box<dyn Job>>) {
         while !jobs.is_empty() {
+            if let Err(error) = self.files.check(&self.lost) {
+                jobs.drain(..).for_each(|job| job.answer(Err(error.again())));
+                return;
+            }
             let mut done = Vec::with_capacity(jobs.len());
             match self.transaction(jobs, &mut done, true) {
                 Err(_) if done.len() > 1 => {
@@ -300,6 +309,10 @@ impl Writer {
         let k = insert.insert((self.me, text))?;
         if k % 256 == 0 {
             self.db.prepare_cached("DELETE FROM hint WHERE k <= ?1")?.execute([k - HINTS_KEPT])?;
+        }
+        if k >= super::watch::FAR {
+            // The number before it was damaged; the next ones follow the last that was not.
+            self.db.prepare_cached("DELETE FROM hint WHERE k >= ?1")?.execute([super::watch::FAR])?;
         }
         Ok(())
     }
