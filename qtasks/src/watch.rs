@@ -161,7 +161,8 @@ impl Hub {
             return;
         }
         if !self.waits.load(Ordering::Relaxed) {
-            let read = self.store.read(Read { id: tail.id, from_seq, limit: PAGE, what: What::Events });
+            let read =
+                self.store.read(Read { id: tail.id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events });
             match read.now_or_never() {
                 Some(Ok(slice)) => {
                     let all = slice.next_seq > slice.tail && !slice.ended;
@@ -258,7 +259,8 @@ impl Hub {
     pub(crate) async fn yields(&self, id: TaskId) -> Result<Yields> {
         let (mut batches, mut from_seq) = (Vec::new(), 1);
         loop {
-            let slice = self.store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await?;
+            let slice =
+                self.store.read(Read { id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events }).await?;
             let last = slice.next_seq > slice.tail || slice.events.is_empty();
             from_seq = slice.next_seq;
             batches.extend(slice.events);
@@ -272,7 +274,8 @@ impl Hub {
     pub(crate) async fn failures(&self, id: TaskId) -> Result<Vec<TaskFailure>> {
         let (mut failures, mut from_seq) = (Vec::new(), 1);
         loop {
-            let slice = self.store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await?;
+            let slice =
+                self.store.read(Read { id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events }).await?;
             let ends = |code| matches!(code, EventCode::Retry | EventCode::Failed);
             let events = slice.events.iter().flat_map(|batch| batch.iter().filter(|event| ends(event.code)));
             failures.extend(events.filter_map(|event| event.failure()));
@@ -522,7 +525,7 @@ async fn pump(store: Arc<dyn Store>, id: TaskId, tail: Weak<Tail>, nudge: Arc<No
         if over {
             return;
         }
-        let read = store.read(Read { id, from_seq, limit: PAGE, what: What::Events }).await;
+        let read = store.read(Read { id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events }).await;
         let Some(tail) = tail.upgrade() else { return };
         match read {
             Ok(slice) => {
@@ -623,7 +626,7 @@ impl Cursor {
     async fn read(&self) -> Result<Slice> {
         // One that holds little at once reads little at once: a value is seldom smaller than that.
         let limit = PAGE.min(self.part_bytes / 64);
-        let read = Read { id: self.id, from_seq: self.next_seq, limit, what: What::Events };
+        let read = Read { id: self.id, from_seq: self.next_seq, limit, bytes_max: usize::MAX, what: What::Events };
         self.hub.store.read(read).await
     }
 
@@ -664,7 +667,11 @@ impl Cursor {
         loop {
             let from_seq = to.saturating_sub(BACK).max(1);
             let limit = usize::try_from(to - from_seq + 1).expect("no more than that");
-            let slice = self.hub.store.read(Read { id: self.id, from_seq, limit, what: What::Events }).await?;
+            let slice = self
+                .hub
+                .store
+                .read(Read { id: self.id, from_seq, limit, bytes_max: usize::MAX, what: What::Events })
+                .await?;
             if slice.tail < seq {
                 let (id, tail) = (self.id, slice.tail);
                 let message = format!("the log of task {id} ends at {tail}, before {seq}: read again from the start");

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 
-use super::super::{Claim, Claimed, Doc, Hashed, List, Listed, Read, Slice, Stats, What, cursor, gone, not_found};
+use super::super::{
+    Claim, Claimed, Doc, Hashed, List, Listed, Read, Room, Slice, Stats, What, cursor, gone, not_found,
+};
 use super::limits::{gates, is_offered, next_claim};
 use super::rows::{self, signed, unsigned};
 use super::tx::{Fault, limit, next_due};
@@ -13,7 +15,7 @@ use crate::event::EventCode;
 use crate::event::packed::unpack;
 use crate::task::{Rewind, Status, TaskId, TaskRecord};
 
-/// A page of events ends after so many bytes, though not before its first event.
+/// Most bytes of events that are read at once, whatever is asked for, though never less than one event.
 const PAGE_BYTES: usize = 4 << 20;
 
 /// The answer to a claim for which nothing is there; `None` if something may be.
@@ -155,7 +157,10 @@ pub(super) fn read(db: &Connection, read: Read) -> Result<Slice, Fault> {
         return Ok(slice);
     }
     match read.what {
-        What::Events => events(db, n, from, read.limit, &mut slice)?,
+        What::Events => {
+            let room = Room::new(&Read { bytes_max: read.bytes_max.min(PAGE_BYTES), ..read });
+            events(db, n, from, room, &mut slice)?;
+        }
         What::YieldHashes => hashes(db, n, from, read.limit, EventCode::Yield, &mut slice)?,
         What::EventHashes => hashes(db, n, from, read.limit, EventCode::Event, &mut slice)?,
     }
@@ -174,19 +179,15 @@ macro_rules! from_seq {
     };
 }
 
-fn events(db: &Connection, n: i64, from: u64, limit: usize, slice: &mut Slice) -> rusqlite::Result<()> {
+fn events(db: &Connection, n: i64, from: u64, mut room: Room, slice: &mut Slice) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(from_seq!("seq, epoch, attempt, at, count, heads, data"))?;
     let mut found = statement.query((n, signed(from)))?;
-    let (mut room, mut bytes) = (limit, 0);
-    while room > 0
-        && bytes < PAGE_BYTES
+    while !room.is_full()
         && let Some(row) = found.next()?
+        && let Some(part) = room.cut(&rows::batch(row)?, from)
     {
-        let part = rows::batch(row)?.slice(from, room);
-        room -= part.len();
-        bytes += part.bytes();
         slice.next_seq = part.end_seq();
-        slice.events.push(part);
+        slice.events.push(part.compact());
     }
     Ok(())
 }
