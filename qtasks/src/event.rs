@@ -190,6 +190,13 @@ struct Body {
     bytes: Bytes,
 }
 
+impl Body {
+    /// Where the data of the first `events` events ends.
+    fn end_of(&self, events: u32) -> u32 {
+        events.checked_sub(1).map_or(0, |last| self.heads[last as usize].end)
+    }
+}
+
 /// Events on their way to a store, which gives them their place and their time. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Draft(Arc<Body>);
@@ -469,6 +476,41 @@ impl EventBatch {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let end = start.saturating_add(limit).min(self.range.end);
         EventBatch { stamp: self.stamp, range: start..end, body: Arc::clone(&self.body) }
+    }
+
+    /// Returns the bytes of data of its own events, without the rest of the body where this is a part of one.
+    pub fn data_bytes(&self) -> usize {
+        (self.body.end_of(self.range.end) - self.body.end_of(self.range.start)) as usize
+    }
+
+    /// Returns the first events, as many as have at most `bytes_max` bytes of data together, but at least one if
+    /// there is one.
+    #[must_use]
+    pub fn first_bytes(&self, bytes_max: usize) -> Self {
+        let mut part = self.clone();
+        if self.data_bytes() > bytes_max {
+            let heads = &self.body.heads[self.range.start as usize..self.range.end as usize];
+            let start = self.body.end_of(self.range.start);
+            let fit = heads.partition_point(|head| (head.end - start) as usize <= bytes_max).max(1);
+            part.range.end = self.range.start + u32::try_from(fit).expect("no more than there are");
+        }
+        part
+    }
+
+    /// Returns the same events in memory of their own, if they are only a part of a larger body.
+    ///
+    /// A store that reads a batch to hand out a part of it calls this, so that the part does not keep all of it alive.
+    #[must_use]
+    pub fn compact(self) -> Self {
+        if self.range.len() == self.body.heads.len() {
+            return self;
+        }
+        let start = self.body.end_of(self.range.start);
+        let heads = &self.body.heads[self.range.start as usize..self.range.end as usize];
+        let heads: Vec<Head> = heads.iter().map(|head| Head { end: head.end - start, ..*head }).collect();
+        let data = &self.body.bytes[start as usize..start as usize + self.data_bytes()];
+        let body = Body { heads, bytes: Bytes::copy_from_slice(data) };
+        Draft(Arc::new(body)).stamp(Stamp { seq: self.first_seq(), ..self.stamp })
     }
 
     /// The event at a place, counted from the first of the batch.

@@ -131,6 +131,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Events of one log in order, from `from_seq` on.
     ///
+    /// Returns fewer events than `limit` if their data would exceed `bytes_max`, but at least one if there is one and
+    /// `limit` is not 0. A stored batch may be cut. The answer must not keep more than `bytes_max` of memory alive,
+    /// or the first event, beside what the store holds anyway: a batch that was read for this answer is copied where it
+    /// is cut (see [`EventBatch::compact`]).
+    ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound); [`Gone`](ErrorKind::Gone) once retention has taken the log.
     fn read(&self, read: Read) -> Answer<'_, Slice>;
@@ -481,8 +486,46 @@ pub struct Read {
     pub from_seq: u64,
     /// At most so many events.
     pub limit: usize,
+    /// Maximum size of the data of the events together, in bytes; a first event that is larger is read all the same.
+    /// `usize::MAX` is no limit. Hashes don't count.
+    #[serde(default = "no_limit")]
+    pub bytes_max: usize,
     /// Which of them.
     pub what: What,
+}
+
+/// The [`bytes_max`](Read::bytes_max) of a read that was written down before there was one.
+fn no_limit() -> usize {
+    usize::MAX
+}
+
+/// The room that the answer to a read still has: see [`Read::limit`] and [`Read::bytes_max`].
+pub(crate) struct Room {
+    events: usize,
+    bytes: usize,
+    any: bool,
+}
+
+impl Room {
+    pub(crate) fn new(read: &Read) -> Self {
+        Room { events: read.limit, bytes: read.bytes_max, any: false }
+    }
+
+    /// Whether there is no room for another event, unless that has no data.
+    pub(crate) fn is_full(&self) -> bool {
+        self.events == 0 || (self.any && self.bytes == 0)
+    }
+
+    /// Returns the events of a batch from `from_seq` on for which there is room, which they then take.
+    pub(crate) fn cut(&mut self, batch: &EventBatch, from_seq: u64) -> Option<EventBatch> {
+        let part = batch.slice(from_seq, self.events).first_bytes(self.bytes);
+        let bytes = part.data_bytes();
+        if part.is_empty() || (self.any && bytes > self.bytes) {
+            return None;
+        }
+        *self = Room { events: self.events - part.len(), bytes: self.bytes.saturating_sub(bytes), any: true };
+        Some(part)
+    }
 }
 
 /// Which events to read.

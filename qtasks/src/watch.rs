@@ -161,7 +161,7 @@ impl Hub {
             return;
         }
         if !self.waits.load(Ordering::Relaxed) {
-            let read = Read { id: tail.id, from_seq, limit: PAGE, what: What::Events };
+            let read = Read { id: tail.id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events };
             match page::read(&*self.store, read).now_or_never() {
                 Some(Ok(slice)) => {
                     let all = slice.next_seq > slice.tail && !slice.ended;
@@ -285,7 +285,7 @@ impl Hub {
 
     /// A page of a log that is read from its start to its end.
     async fn page(&self, id: TaskId, from_seq: u64) -> Result<Slice> {
-        let read = Read { id, from_seq, limit: PAGE, what: What::Events };
+        let read = Read { id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events };
         match from_seq {
             1 => page::read(&*self.store, read).await,
             _ => page::read_on(&*self.store, read).await,
@@ -544,7 +544,8 @@ async fn pump(store: Arc<dyn Store>, id: TaskId, tail: Weak<Tail>, nudge: Arc<No
         if over {
             return;
         }
-        let read = page::read(&*store, Read { id, from_seq, limit: PAGE, what: What::Events }).await;
+        let read =
+            page::read(&*store, Read { id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events }).await;
         let Some(tail) = tail.upgrade() else { return };
         match read {
             Ok(slice) => {
@@ -646,7 +647,7 @@ impl Cursor {
     async fn read(&self) -> Result<Slice> {
         // One that holds little at once reads little at once: a value is seldom smaller than that.
         let limit = PAGE.min(self.part_bytes / 64);
-        let read = Read { id: self.id, from_seq: self.next_seq, limit, what: What::Events };
+        let read = Read { id: self.id, from_seq: self.next_seq, limit, bytes_max: usize::MAX, what: What::Events };
         page::read_on(&*self.hub.store, read).await
     }
 
@@ -687,7 +688,7 @@ impl Cursor {
         loop {
             let from_seq = to.saturating_sub(BACK).max(1);
             let limit = usize::try_from(to - from_seq + 1).expect("no more than that");
-            let read = Read { id: self.id, from_seq, limit, what: What::Events };
+            let read = Read { id: self.id, from_seq, limit, bytes_max: usize::MAX, what: What::Events };
             let slice = page::read_on(&*self.hub.store, read).await?;
             if slice.tail < seq {
                 let (id, tail) = (self.id, slice.tail);

@@ -105,7 +105,7 @@ async fn would_prune(target: &Target, age: Duration) -> Result<Pruned> {
             if ended.is_none_or(|ended| ended < age) {
                 continue;
             }
-            let read = Read { id: record.id, from_seq: 1, limit: 1, what: What::YieldHashes };
+            let read = Read { id: record.id, from_seq: 1, limit: 1, bytes_max: usize::MAX, what: What::YieldHashes };
             match store.read(read).await {
                 Ok(_) => all.logs += 1,
                 // It goes like any other.

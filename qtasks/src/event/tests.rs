@@ -95,3 +95,21 @@ fn a_name_of_a_connection_or_of_the_queue_is_refused_with_the_reason() {
         check_event_name(free).unwrap();
     }
 }
+
+#[test]
+fn a_part_is_cut_by_bytes_and_stands_alone_once_it_is_compact() {
+    let mut draft = DraftBuilder::default();
+    for i in 0..6_u64 {
+        draft.yielded(i, i + 7, &vec![b'0' + i as u8; 10 * (i as usize + 1)]);
+    }
+    let at = from_ms(5_000);
+    let batch = draft.finish().stamp(Stamp { seq: 11, epoch: 3, attempt: 2, at });
+    assert_eq!((batch.data_bytes(), batch.slice(13, 2).data_bytes(), batch.slice(17, 9).data_bytes()), (210, 70, 0));
+    let cut = |from_seq: u64, bytes_max: usize| batch.slice(from_seq, usize::MAX).first_bytes(bytes_max).len();
+    assert_eq!([cut(11, 0), cut(11, 29), cut(11, 30), cut(11, usize::MAX), cut(16, 1), cut(17, 1)], [1, 1, 2, 6, 1, 0]);
+    let part = batch.slice(13, 2).compact();
+    assert_eq!((part.bytes(), part.first_seq(), part.end_seq()), (70, 13, 15), "nothing else is kept");
+    let told = |batch: &EventBatch| batch.iter().map(|event| event.to_event()).collect::<Vec<_>>();
+    assert_eq!(told(&part), told(&batch.slice(13, 2)));
+    assert_eq!(told(&batch.slice(17, 9).compact()), []);
+}

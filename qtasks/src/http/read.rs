@@ -148,7 +148,7 @@ async fn is_known(core: &Core, id: TaskId, last: &EventId) -> Result<bool> {
     if last.seq == 0 {
         return Ok(true);
     }
-    let read = Read { id, from_seq: last.seq, limit: 1, what: What::Events };
+    let read = Read { id, from_seq: last.seq, limit: 1, bytes_max: usize::MAX, what: What::Events };
     let slice = page::read(&*core.store, read).await?;
     let event = slice.events.first().and_then(|batch| batch.event(0));
     Ok(event.is_some_and(|event| (event.seq, event.epoch) == (last.seq, last.epoch)))

@@ -130,6 +130,7 @@ macro_rules! store_conformance {
             what_was_yielded_is_kept,
             // reading.rs
             reading_pages_through_a_log,
+            reading_stops_at_a_number_of_bytes,
             hashes_are_those_that_hold,
             lists_page_through_what_matches,
             stats_count_by_queue_and_status,
@@ -316,7 +317,7 @@ async fn yields(store: &dyn Store, task: &ClaimedTask, after: u64, from: u64, to
 }
 
 async fn events(store: &dyn Store, id: TaskId) -> Vec<crate::Event> {
-    let read = Read { id, from_seq: 1, limit: 100_000, what: What::Events };
+    let read = Read { id, from_seq: 1, limit: 100_000, bytes_max: usize::MAX, what: What::Events };
     let slice = store.read(read).await.expect("read");
     slice.events.iter().flat_map(|b| b.iter().map(|e| e.to_event()).collect::<Vec<_>>()).collect()
 }

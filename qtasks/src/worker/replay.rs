@@ -106,7 +106,7 @@ impl Replay {
     /// attempt is stopped then, and nothing is concluded from what was not read.
     async fn read(&self, what: What, from_seq: u64, sink: &Sink) -> Option<Slice> {
         loop {
-            let read = Read { id: self.id, from_seq, limit: PAGE, what };
+            let read = Read { id: self.id, from_seq, limit: PAGE, bytes_max: usize::MAX, what };
             match page::read_on(&*self.store, read).await {
                 Ok(slice) => return Some(slice),
                 // Another attempt would find the same.
@@ -171,7 +171,8 @@ impl Replay {
         if self.next_seq <= slice.tail {
             let (store, id, from_seq) = (Arc::clone(&self.store), self.id, self.next_seq);
             self.ahead = Some(self.runtime.spawn(async move {
-                page::read(&*store, Read { id, from_seq, limit: PAGE, what: What::YieldHashes }).await
+                page::read(&*store, Read { id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::YieldHashes })
+                    .await
             }));
         }
     }

@@ -191,7 +191,8 @@ pub(crate) async fn dump(store: &dyn Store, id: TaskId) -> Log {
     let record = store.get(vec![id]).await.unwrap().pop().flatten().expect("it was added");
     let (mut events, mut from_seq) = (Vec::new(), 1);
     loop {
-        let slice = store.read(Read { id, from_seq, limit: 4096, what: What::Events }).await.unwrap();
+        let slice =
+            store.read(Read { id, from_seq, limit: 4096, bytes_max: usize::MAX, what: What::Events }).await.unwrap();
         for event in slice.events.iter().flat_map(|batch| batch.iter()) {
             let told = event.to_event();
             let sum = xxh3_64(&serde_json::to_vec(&told).expect("it can be written"));

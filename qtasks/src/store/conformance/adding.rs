@@ -194,7 +194,7 @@ cases! {
         assert_eq!(answers, [Appended::Fenced, Appended::Stored { tail: 1, cancel: None }]);
         assert_eq!(store.cancel(id, "why".into()).await.unwrap_err().kind(), ErrorKind::NotFound);
         for what in [What::Events, What::YieldHashes, What::EventHashes] {
-            let read = Read { id, from_seq: 1, limit: 9, what };
+            let read = Read { id, from_seq: 1, limit: 9, bytes_max: usize::MAX, what };
             assert_eq!(store.read(read).await.unwrap_err().kind(), ErrorKind::NotFound);
         }
         let children = List { parent: Some(id), limit: 9, ..List::default() };

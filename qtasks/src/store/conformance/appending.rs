@@ -107,7 +107,7 @@ cases! {
         let rewinds = [Rewind { seq: 5, to: 2 }];
         let r = record(&*store, id).await;
         assert_eq!((r.yields, r.yields_high, &*r.rewinds), (3, 4, &rewinds[..]));
-        let read = Read { id, from_seq: 3, limit: 9, what: What::Events };
+        let read = Read { id, from_seq: 3, limit: 9, bytes_max: usize::MAX, what: What::Events };
         assert_eq!(store.read(read).await.unwrap().rewinds, rewinds);
         store.release(vec![lease(&task)]).await.unwrap();
         assert_eq!(claim_one(&*store).await.record.rewinds, rewinds);
@@ -244,7 +244,7 @@ cases! {
         let [tail] = tails[..] else { panic!("{tails:?}") };
         let r = record(&*store, id).await;
         assert_eq!((r.tail, r.yields), (tail, tail));
-        let read = Read { id, from_seq: 1, limit: 99, what: What::YieldHashes };
+        let read = Read { id, from_seq: 1, limit: 99, bytes_max: usize::MAX, what: What::YieldHashes };
         let slice = store.read(read).await.unwrap();
         assert_eq!(slice.hashes.len() as u64, tail);
         assert!(slice.hashes.iter().all(|h| h.hash == tail));

@@ -261,7 +261,7 @@ cases! {
         store.release(vec![of_nobody]).await.unwrap();
         assert_eq!(store.extend(vec![of_nobody], LEASE).await.unwrap(), [Extended::Fenced]);
         for what in [What::Events, What::YieldHashes, What::EventHashes] {
-            let read = Read { id: task.record.id, from_seq: u64::MAX, limit: usize::MAX, what };
+            let read = Read { id: task.record.id, from_seq: u64::MAX, limit: usize::MAX, bytes_max: usize::MAX, what };
             let slice = store.read(read).await.unwrap();
             assert_eq!((slice.events.len(), slice.hashes.len(), slice.tail), (0, 0, 1));
             let read = Read { from_seq: 0, ..read };

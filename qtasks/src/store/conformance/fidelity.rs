@@ -23,7 +23,7 @@ cases! {
             d.completed(values.len() as u64, long.as_bytes());
         };
         append_one(&*store, append(&task, 0, Outcome::Ended, write)).await;
-        let read = Read { id, from_seq: 1, limit: 99, what: What::Events };
+        let read = Read { id, from_seq: 1, limit: 99, bytes_max: usize::MAX, what: What::Events };
         let slice = store.read(read).await.unwrap();
         let all: Vec<_> = slice.events.iter().flat_map(|b| b.iter().collect::<Vec<_>>()).collect();
         for ((i, value), event) in (0..).zip(values).zip(&all) {
@@ -146,7 +146,7 @@ cases! {
             };
             append_one(&*store, append(&task, 0, Outcome::Ended, write)).await;
             assert_eq!(record(&*store, id).await.error, Some(failure));
-            let slice = store.read(Read { id, from_seq: 1, limit: 9, what: What::Events }).await.unwrap();
+            let slice = store.read(Read { id, from_seq: 1, limit: 9, bytes_max: usize::MAX, what: What::Events }).await.unwrap();
             let all: Vec<_> = slice.events.iter().flat_map(|b| b.iter().map(|e| (e.code, e.index, e.hash))).collect();
             let wanted = [
                 (EventCode::Started, 0, 0),

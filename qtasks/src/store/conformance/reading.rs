@@ -29,7 +29,7 @@ cases! {
         for limit in [1, 7, 100, 1000] {
             let (mut seqs, mut from_seq) = (Vec::new(), 0);
             loop {
-                let slice = store.read(Read { id, from_seq, limit, what: What::Events }).await.unwrap();
+                let slice = store.read(Read { id, from_seq, limit, bytes_max: usize::MAX, what: What::Events }).await.unwrap();
                 assert_eq!((slice.tail, slice.ended), (251, true));
                 let seqs_of = |b: &EventBatch| b.iter().map(|e| e.seq).collect::<Vec<_>>();
                 let page: Vec<_> = slice.events.iter().flat_map(seqs_of).collect();
@@ -43,8 +43,46 @@ cases! {
             }
             assert_eq!(seqs, (1..=251).collect::<Vec<_>>(), "pages of {limit}");
         }
-        let read = Read { id: TaskId::new(), from_seq: 1, limit: 1, what: What::Events };
+        let read = Read { id: TaskId::new(), from_seq: 1, limit: 1, bytes_max: usize::MAX, what: What::Events };
         assert_eq!(store.read(read).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// No page has more bytes of data than were asked for, or one event; none is left out, and a batch may be cut.
+    reading_stops_at_a_number_of_bytes(store, _) {
+        let id = add(&*store, new("a")).await;
+        let task = claim_one(&*store).await;
+        let value = |i: u64| vec![b'1'; if i == 40 { 9_000 } else { 100 + usize::try_from(i).unwrap() }];
+        let mut tail = 0;
+        for (from, to) in [(0, 60), (60, 61), (61, 62), (62, 63), (63, 90)] {
+            let write = |d: &mut DraftBuilder| (from..to).for_each(|i| d.yielded(i, i, &value(i)));
+            append_one(&*store, append(&task, tail, Outcome::Running, write)).await;
+            tail = to;
+        }
+        append_one(&*store, append(&task, tail, Outcome::Ended, |d| d.completed(90, b""))).await;
+        for (limit, bytes_max) in [(100, 0), (100, 1), (100, 250), (7, 4_000), (100, 4_000), (100, 20_000), (100, usize::MAX)] {
+            let (mut seq, mut pages) = (0, 0);
+            while seq <= 90 {
+                let read = Read { id, from_seq: seq + 1, limit, bytes_max, what: What::Events };
+                let slice = store.read(read).await.unwrap();
+                let (mut events, mut bytes) = (0, 0);
+                for event in slice.events.iter().flat_map(EventBatch::iter) {
+                    assert_eq!(event.seq, seq + 1, "{read:?}");
+                    if event.code == EventCode::Yield {
+                        assert!(event.data == value(event.index), "{read:?}");
+                    }
+                    (seq, events, bytes) = (event.seq, events + 1, bytes + event.data.len());
+                }
+                assert!(events > 0 && events <= limit, "{events} events of {read:?}");
+                assert!(events == 1 || bytes <= bytes_max, "{events} events with {bytes} bytes of {read:?}");
+                let data_bytes: usize = slice.events.iter().map(EventBatch::data_bytes).sum();
+                assert_eq!((data_bytes, slice.next_seq, slice.tail), (bytes, seq + 1, 91), "{read:?}");
+                pages += 1;
+            }
+            // The data is 22 KB. Half a page is the least that one has beside the large value.
+            assert!(bytes_max < 4_000 || pages <= 91 / limit + 22_000 / (bytes_max / 2) + 3, "{pages} pages of {bytes_max} bytes");
+        }
+        let read = Read { id, from_seq: 1, limit: 100, bytes_max: 0, what: What::YieldHashes };
+        assert_eq!(store.read(read).await.unwrap().hashes.len(), 90, "hashes have no data");
     }
 
     /// Without the void ones, in pages.
@@ -63,7 +101,7 @@ cases! {
         let mut found = Vec::new();
         let mut from_seq = 1;
         loop {
-            let slice = store.read(Read { id, from_seq, limit: 2, what: What::YieldHashes }).await.unwrap();
+            let slice = store.read(Read { id, from_seq, limit: 2, bytes_max: usize::MAX, what: What::YieldHashes }).await.unwrap();
             assert!(slice.events.is_empty() && slice.hashes.len() <= 2);
             found.extend(slice.hashes.iter().map(|h| (h.index, h.hash)));
             if slice.next_seq > slice.tail {
@@ -72,7 +110,7 @@ cases! {
             from_seq = slice.next_seq;
         }
         assert_eq!(found, [(0, 10), (1, 11), (2, 12), (3, 13), (4, 24)]);
-        let slice = store.read(Read { id, from_seq: 1, limit: 9, what: What::EventHashes }).await.unwrap();
+        let slice = store.read(Read { id, from_seq: 1, limit: 9, bytes_max: usize::MAX, what: What::EventHashes }).await.unwrap();
         assert_eq!(slice.hashes.iter().map(|h| (h.index, h.hash)).collect::<Vec<_>>(), [(0, 70), (4, 72)]);
     }
 
@@ -114,7 +152,7 @@ cases! {
     reading_past_the_tail_is_empty(store, _) {
         let id = add(&*store, new("a")).await;
         let look = async |from_seq: u64, limit: usize| {
-            let slice = store.read(Read { id, from_seq, limit, what: What::Events }).await.unwrap();
+            let slice = store.read(Read { id, from_seq, limit, bytes_max: usize::MAX, what: What::Events }).await.unwrap();
             assert!(slice.events.iter().all(EventBatch::is_empty), "from {from_seq}: {slice:?}");
             (slice.next_seq, slice.tail, slice.ended)
         };

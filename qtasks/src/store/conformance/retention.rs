@@ -13,7 +13,7 @@ cases! {
         };
         append_one(&*store, append(&task, 0, Outcome::Ended, write)).await;
         let keep = Prune { age: Duration::from_secs(60), ended_max: None, bytes_max: None, max: 10 };
-        let read = Read { id, from_seq: 1, limit: 9, what: What::Events };
+        let read = Read { id, from_seq: 1, limit: 9, bytes_max: usize::MAX, what: What::Events };
         clock.advance(Duration::from_secs(59));
         assert_eq!(store.prune(keep).await.unwrap(), Pruned::default());
         clock.advance(Duration::from_secs(1));
@@ -46,7 +46,7 @@ cases! {
         let bytes = Prune { age: day, ended_max: None, bytes_max: Some(24), max: 9 };
         assert_eq!(store.prune(bytes).await.unwrap().logs, 2);
         for (i, id) in ids.iter().enumerate() {
-            let read = store.read(Read { id: *id, from_seq: 1, limit: 9, what: What::Events }).await;
+            let read = store.read(Read { id: *id, from_seq: 1, limit: 9, bytes_max: usize::MAX, what: What::Events }).await;
             assert_eq!(read.is_ok(), i >= 4, "task {i}");
         }
         assert_eq!(record(&*store, running).await.status, Status::Running);
@@ -139,7 +139,7 @@ cases! {
         assert_eq!((r.tags, r.completed_at, r.rewinds), (before.tags, before.completed_at, before.rewinds));
         for (from_seq, limit) in [(0, 9), (1, 1), (4, 9), (9, 9)] {
             for what in [What::Events, What::YieldHashes, What::EventHashes] {
-                let error = store.read(Read { id, from_seq, limit, what }).await.unwrap_err();
+                let error = store.read(Read { id, from_seq, limit, bytes_max: usize::MAX, what }).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Gone);
             }
         }
@@ -169,7 +169,7 @@ cases! {
         let logs = async || {
             let mut has = Vec::new();
             for id in &ids {
-                let read = store.read(Read { id: *id, from_seq: 1, limit: 9, what: What::Events }).await;
+                let read = store.read(Read { id: *id, from_seq: 1, limit: 9, bytes_max: usize::MAX, what: What::Events }).await;
                 has.push(read.map_or_else(|e| Err(e.kind()), |slice| Ok(slice.tail)));
             }
             has
@@ -217,7 +217,7 @@ cases! {
         clock.advance(Duration::from_secs(20));
         let names = [Offer { queue: "default".into(), name: "c".into(), allowance: 9 }].into();
         assert_eq!(store.claim(Claim { offers: names, ..claim("w", 9) }).await.unwrap().tasks, []);
-        let read = store.read(Read { id: ended, from_seq: 1, limit: 9, what: What::Events }).await;
+        let read = store.read(Read { id: ended, from_seq: 1, limit: 9, bytes_max: usize::MAX, what: What::Events }).await;
         assert_eq!(read.unwrap_err().kind(), ErrorKind::NotFound);
     }
 

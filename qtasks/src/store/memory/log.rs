@@ -116,17 +116,9 @@ impl State {
         let first = row.log.partition_point(|b| b.end_seq() <= from);
         let code = match read.what {
             super::super::What::Events => {
-                let mut room = read.limit;
+                let mut room = super::super::Room::new(&read);
                 for batch in &row.log[first..] {
-                    if room == 0 {
-                        break;
-                    }
-                    let part = if batch.first_seq() >= from && batch.len() <= room {
-                        batch.clone()
-                    } else {
-                        batch.slice(from, room)
-                    };
-                    room -= part.len();
+                    let Some(part) = room.cut(batch, from) else { break };
                     slice.next_seq = part.end_seq();
                     slice.events.push(part);
                 }

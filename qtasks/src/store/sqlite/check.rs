@@ -77,7 +77,7 @@ fn one(db: &Connection, task: Whole, checked: &mut Checked) -> rusqlite::Result<
     let Some(id) = place.id.filter(|_| place.stripped.is_none()) else { return Ok(()) };
     let (mut from_seq, mut yields) = (1, 0);
     while from_seq <= life.tail {
-        let read = Read { from_seq, limit: PAGE, ..Read::all_of(id) };
+        let read = Read { id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events };
         let slice = match reads::read(db, read) {
             Ok(slice) => page::checked(read, slice),
             Err(Fault::Refused(error)) => Err(error),

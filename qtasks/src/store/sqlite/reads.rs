@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 
 use super::super::{
-    Claim, Claimed, Doc, Hashed, List, Listed, Read, Slice, Stats, What, cursor, gone, not_found, page,
+    Claim, Claimed, Doc, Hashed, List, Listed, Read, Room, Slice, Stats, What, cursor, gone, not_found, page,
 };
 use super::damage::{doc_sum, tasks_of};
 use super::limits::{gates, is_offered, next_claim};
@@ -17,7 +17,7 @@ use crate::event::EventCode;
 use crate::event::packed::unpack;
 use crate::task::{Status, TaskId, TaskRecord};
 
-/// A page of events ends after so many bytes, though not before its first event.
+/// Most bytes of events that are read at once, whatever is asked for, though never less than one event.
 const PAGE_BYTES: usize = 4 << 20;
 
 /// The answer to a claim for which nothing is there; `None` if something may be.
@@ -185,23 +185,21 @@ const BROKEN: &str = "the stored events are missing, or are not those that were 
 fn events(db: &Connection, n: i64, read: Read, slice: &mut Slice) -> Result<(), Fault> {
     let mut statement = db.prepare_cached(from_seq!("seq, epoch, attempt, at, count, heads, sum, data"))?;
     let mut found = statement.query((n, signed(slice.next_seq)))?;
-    let (mut room, mut bytes) = (read.limit, 0);
-    while room > 0
-        && bytes < PAGE_BYTES
+    let mut room = Room::new(&Read { bytes_max: read.bytes_max.min(PAGE_BYTES), ..read });
+    while !room.is_full()
         && let Some(row) = found.next()?
     {
-        let batch = rows::batch(n, row)?.filter(|batch| batch.first_seq() <= slice.next_seq);
-        let Some(part) = batch.map(|batch| batch.slice(slice.next_seq, room)).filter(|part| !part.is_empty()) else {
+        let batch = rows::batch(n, row)?.filter(|b| b.first_seq() <= slice.next_seq && slice.next_seq < b.end_seq());
+        let Some(batch) = batch else {
             // What is before it can be read.
             return match slice.events.is_empty() {
                 true => Err(page::damaged(read.id, slice.next_seq, BROKEN).into()),
                 false => Ok(()),
             };
         };
-        room -= part.len();
-        bytes += part.bytes();
+        let Some(part) = room.cut(&batch, slice.next_seq) else { break };
         slice.next_seq = part.end_seq();
-        slice.events.push(part);
+        slice.events.push(part.compact());
     }
     Ok(())
 }
