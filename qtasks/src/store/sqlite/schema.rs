@@ -18,7 +18,7 @@ const APPLICATION_ID: i32 = 0x7174_736b;
 const VERSION_MIN: i32 = 3_051_003;
 
 /// Each takes the schema one version further.
-const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
+const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
 
 /// `task` holds what every append touches; what is large or rare is elsewhere. A log row is one append: the heads of
 /// its events and their data apart, so that hashes are read without the values.
@@ -148,6 +148,16 @@ ALTER TABLE task ADD COLUMN idle_limit INTEGER;
 /// The trace that a task belongs to, as JSON.
 const V5: &str = "
 ALTER TABLE task ADD COLUMN trace TEXT;
+";
+
+/// The time that the processes of a machine agree on: the offset of the boot-time clock and when it was confirmed or
+/// jumped, in microseconds; and the longest lease that a worker asked for, in milliseconds.
+const V6: &str = "
+ALTER TABLE state ADD COLUMN clock_mark INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN clock_offset INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN clock_confirmed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN clock_jumped INTEGER;
+ALTER TABLE state ADD COLUMN lease_max INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// How long a connection that reads waits for one that has all for itself; one that writes waits for as long as it takes.
