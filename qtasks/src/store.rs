@@ -87,6 +87,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// half a lease) takes no lease away for one heartbeat and a second, counted once from there: a machine that
     /// slept must not lose what it was doing. Another gap within a lease of that is none. So who calls it should do
     /// so several times a lease.
+    ///
+    /// A lease that ends later than one from now on, of the longest that a worker asked for, is cut to that. A store
+    /// whose clock is the system's compares it with the wall clock here: see [`Clock::system`](crate::Clock::system).
     fn sweep(&self, sweep: Sweep) -> Answer<'_, Swept>;
 
     /// Appends to the logs of running tasks, each entry atomically and apart from the others.
@@ -152,7 +155,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Takes away what retention no longer keeps, at most `max` tasks a call: first log, arguments and values go, the
     /// row stays as long again, then the row. A task with a retention of its own is kept for that long instead,
-    /// whatever there is.
+    /// whatever there is. Takes nothing for five minutes after the store's time jumped.
     fn prune(&self, prune: Prune) -> Answer<'_, Pruned>;
 
     /// The document under a key.
@@ -175,6 +178,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// What is kept of ended tasks unless an app says otherwise; `max` is the caller's.
     fn retention(&self) -> Prune;
+
+    /// Returns the time by the store's clock, as this process knows it. `None` if it does not know, as by default: then
+    /// schedules are not planned anew when the store's clock has been turned back.
+    ///
+    /// A store around another passes this on.
+    fn now(&self) -> Option<SystemTime> {
+        None
+    }
 }
 
 /// A task to be added.

@@ -70,17 +70,41 @@ pub(super) enum Change {
     Wrote(EventBatch),
 }
 
-/// When somebody last swept, and until when no lease is taken away.
+/// When somebody last swept, until when no lease is taken away, and how long leases are.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Mark {
     pub(super) swept_at: Option<u64>,
     pub(super) spare_until: u64,
+    /// The longest lease that a worker asked for, in milliseconds.
+    pub(super) lease_max: u64,
 }
 
 impl Mark {
+    /// Notes that a worker asked for a lease.
+    pub(super) fn lease(&mut self, lease: Duration) {
+        self.lease_max = self.lease_max.max(ms(lease));
+    }
+
+    /// Returns the end of the longest lease that a worker can have, and from when on a lease is further ahead than that:
+    /// its end was stamped by a clock that was wrong. Such a lease is cut, not taken: a worker that lives extends it.
+    pub(super) fn latest(&self, sweep: Sweep, now: u64) -> (u64, u64) {
+        let latest = now.saturating_add(self.lease_max.max(ms(sweep.lease)));
+        (latest, latest.saturating_add(CLOCKS_MS))
+    }
+
+    /// Moves everything with a jump of the store's time.
+    pub(super) fn shift(&mut self, by: i64) {
+        self.swept_at = self.swept_at.map(|at| at.saturating_add_signed(by));
+        self.spare_until = self.spare_until.saturating_add_signed(by);
+    }
+
     /// Marks a sweep. Whether it may take leases away: not after a gap in which nobody swept, and in which perhaps
     /// nobody could extend a lease either. Sweeps that are always far apart are no gaps.
     pub(super) fn sweep(&mut self, sweep: Sweep, now: u64) -> bool {
+        // No sweep spares for longer than this: the mark is of a clock that was ahead.
+        if self.spare_until > self.latest(sweep, now).1 {
+            self.spare_until = now.saturating_add(ms(sweep.heartbeat)).saturating_add(1_000);
+        }
         let gap = self.swept_at.is_some_and(|at| now.saturating_sub(at) > ms(sweep.lease) / 2);
         if gap && now >= self.spare_until.saturating_add(ms(sweep.lease)) {
             self.spare_until = now.saturating_add(ms(sweep.heartbeat)).saturating_add(1_000);
@@ -89,6 +113,9 @@ impl Mark {
         now >= self.spare_until
     }
 }
+
+/// How far the clocks of two processes that write to a store may be apart, in milliseconds.
+const CLOCKS_MS: u64 = 1_000;
 
 /// A duration in milliseconds.
 pub(super) fn ms(duration: Duration) -> u64 {
@@ -336,6 +363,30 @@ impl Life {
     /// It was not started in time.
     pub(super) fn expire(&mut self, now: u64) -> Change {
         if self.is_expired(now) { Change::Wrote(self.end_cancelled("expired", now)) } else { Change::None }
+    }
+
+    /// Cuts a lease that is further ahead than a lease can be. Returns whether it was.
+    pub(super) fn cut(&mut self, (latest, limit): (u64, u64)) -> bool {
+        let cut = self.status == Status::Running && self.lease_until > limit;
+        if cut {
+            self.lease_until = latest;
+        }
+        cut
+    }
+
+    /// Keeps the distance to what was stamped as a duration from now, when the store's time has jumped: the lease, the
+    /// wait for the next attempt, the time to start of a task that was due at once.
+    pub(super) fn shift(&mut self, by: i64) {
+        if self.status == Status::Running {
+            self.lease_until = self.lease_until.saturating_add_signed(by);
+        }
+        if self.status == Status::Delayed && self.attempt > 0 {
+            self.due = self.due.saturating_add_signed(by);
+            self.due_at = self.due_at.map(|at| at.saturating_add_signed(by));
+        }
+        if self.attempt == 0 && self.due_at.is_none() {
+            self.expires = self.expires.map(|at| at.saturating_add_signed(by));
+        }
     }
 
     /// Its worker said nothing for too long.

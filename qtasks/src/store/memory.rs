@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{
     Added, Answer, Append, Appended, Cancelled, Claim, Claimed, ClaimedTask, Doc, DocPut, Extended, Hint, Hints,
@@ -177,10 +177,17 @@ impl Store for MemoryStore {
     }
 
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
-        self.answer(|state, now, hints| state.claim(&claim, now, hints))
+        self.answer(|state, now, hints| {
+            state.mark.lease(claim.lease);
+            state.claim(&claim, now, hints)
+        })
     }
 
     fn sweep(&self, sweep: Sweep) -> Answer<'_, Swept> {
+        let patience = sweep.lease.max(Duration::from_millis(self.state().mark.lease_max));
+        if let Some(by) = self.clock.look(None, patience) {
+            self.state().shift(by);
+        }
         self.answer(|state, now, hints| state.sweep(sweep, now, hints))
     }
 
@@ -190,6 +197,7 @@ impl Store for MemoryStore {
 
     fn extend(&self, leases: Vec<Lease>, lease: Duration) -> Answer<'_, Vec<Extended>> {
         self.answer(|state, now, _| {
+            state.mark.lease(lease);
             leases.into_iter().map(|l| state.extend(l, now.saturating_add(ms(lease)))).collect()
         })
     }
@@ -239,6 +247,9 @@ impl Store for MemoryStore {
     }
 
     fn prune(&self, prune: Prune) -> Answer<'_, Pruned> {
+        if self.clock.is_settling(None) {
+            return async { Ok(Pruned::default()) }.boxed();
+        }
         self.answer(|state, now, hints| state.prune(prune, now, hints))
     }
 
@@ -282,6 +293,10 @@ impl Store for MemoryStore {
 
     fn durability(&self) -> &'static str {
         "in memory: stored events survive the task and its worker, not the process"
+    }
+
+    fn now(&self) -> Option<SystemTime> {
+        Some(self.clock.now())
     }
 
     fn retention(&self) -> Prune {
@@ -548,6 +563,10 @@ impl State {
         }
         self.rates.retain(|_, next| *next > now.saturating_mul(1_000_000));
         self.claims.retain(|_, (.., at)| now.saturating_sub(*at) < super::CLAIMS_KEPT_MS);
+        let latest = self.mark.latest(sweep, now);
+        for id in &self.running {
+            self.rows.get_mut(id).expect("a running task").life.cut(latest);
+        }
         if !may_lose {
             return swept;
         }
@@ -563,6 +582,29 @@ impl State {
             }
         }
         swept
+    }
+
+    /// Moves what keeps its distance with a jump of the store's time.
+    fn shift(&mut self, by: i64) {
+        self.mark.shift(by);
+        for (id, row) in &mut self.rows {
+            let (due, expires) = (row.life.due, row.life.expires);
+            row.life.shift(by);
+            if row.life.due != due && self.delayed.remove(&(due, *id)) {
+                self.delayed.insert((row.life.due, *id));
+            }
+            if let Some((old, new)) = expires.zip(row.life.expires)
+                && self.expiring.remove(&(old, *id))
+            {
+                self.expiring.insert((new, *id));
+            }
+        }
+        for (_, _, at) in self.claims.values_mut() {
+            *at = at.saturating_add_signed(by);
+        }
+        for at in self.docs.values_mut().filter_map(|doc| doc.expires_at.as_mut()) {
+            *at = at.saturating_add_signed(by);
+        }
     }
 
     fn append(&mut self, mut append: Append, now: u64, hints: &mut Vec<Hint>) -> Appended {

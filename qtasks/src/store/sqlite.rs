@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt as _;
 use rusqlite::{Connection, ErrorCode};
@@ -39,6 +39,7 @@ mod retention;
 mod rows;
 mod schema;
 mod sums;
+mod time;
 mod turns;
 mod tx;
 mod watch;
@@ -180,6 +181,7 @@ impl SqliteStore {
         let path = std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().to_owned());
         let db = schema::prepare(&path, durability)?;
         let known = tx::Known::of(&db).map_err(|e| to_error(&e, &path))?;
+        time::join(&db, &clock).map_err(|e| to_error(&e, &path))?;
         let (queue, listeners) = (Arc::<Queue>::default(), Arc::<Listeners>::default());
         let me = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &path).cast_signed();
         let lost = Arc::<AtomicBool>::default();
@@ -283,7 +285,11 @@ impl Store for SqliteStore {
     }
 
     fn sweep(&self, sweep: Sweep) -> Answer<'_, Swept> {
-        self.write(false, move |tx| tx.sweep(sweep))
+        let clock = self.0.clock.clone();
+        self.write(false, move |tx| {
+            tx.look(&clock, sweep.lease)?;
+            tx.sweep(sweep)
+        })
     }
 
     fn append(&self, batch: Vec<Append>) -> Answer<'_, Vec<Appended>> {
@@ -333,7 +339,11 @@ impl Store for SqliteStore {
     }
 
     fn prune(&self, prune: Prune) -> Answer<'_, Pruned> {
-        self.write(false, move |tx| tx.prune(prune))
+        let clock = self.0.clock.clone();
+        self.write(false, move |tx| match clock.is_settling(Some(&tx.state()?.clock)) {
+            true => Ok(Pruned::default()),
+            false => tx.prune(prune),
+        })
     }
 
     fn doc_get(&self, key: String) -> Answer<'_, Option<Doc>> {
@@ -361,6 +371,10 @@ impl Store for SqliteStore {
             Durability::Fast => "in a file: stored events survive the process; a crash of the system may take the last",
             Durability::Strict => "in a file: stored events survive the process and a crash of the system",
         }
+    }
+
+    fn now(&self) -> Option<SystemTime> {
+        Some(self.0.clock.now())
     }
 
     fn retention(&self) -> Prune {

@@ -20,6 +20,7 @@ const LATE: usize = 1_000;
 impl Tx<'_> {
     pub(super) fn claim(&mut self, claim: &Claim) -> Outcome<Claimed> {
         let token = claim.token.cast_signed();
+        self.state()?.mark.lease(claim.lease);
         // As bytes: one that can't be read is as one that gave nothing.
         let again: Option<Vec<u8>> = self
             .db

@@ -2,9 +2,11 @@
 
 use rusqlite::OptionalExtension as _;
 
-use super::rows::{self, Changed, Found, Whole, unsigned};
+use super::super::life::Mark;
+use super::rows::{self, Changed, Found, Whole, signed, unsigned};
 use super::sums::Sum;
-use super::tx::{State, Tx};
+use super::tx::{State, Tx, read_state};
+use crate::clock::agreed::Agreed;
 use crate::event::EventCode;
 use crate::event::packed::unpack;
 use crate::task::{Rewind, Status};
@@ -124,7 +126,7 @@ impl Tx<'_> {
              WHERE status > 3 AND stripped IS NULL AND retention IS NULL";
         let (ended_tasks, ended_bytes) = self.db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let next_n = numbers.into_iter().max().unwrap_or(0).saturating_add(1);
-        Ok(State { next_n, ended_tasks, ended_bytes, swept_at: None, spare_until: 0 })
+        Ok(State { next_n, ended_tasks, ended_bytes, mark: Mark::default(), clock: Agreed::default() })
     }
 
     /// Counts all tasks anew.
@@ -179,10 +181,28 @@ pub(super) fn doc_sum(key: &str, version: i64, bytes: &[u8], expires: Option<i64
 
 /// The checksum of the state.
 pub(super) fn state_sum(state: &State) -> i64 {
+    let State { next_n, ended_tasks, ended_bytes, mark, clock } = *state;
     let mut sum = Sum::new();
-    let State { next_n, ended_tasks, ended_bytes, swept_at, spare_until } = *state;
-    for number in [next_n, ended_tasks, ended_bytes, spare_until, swept_at.unwrap_or(i64::MIN)] {
+    for number in [
+        next_n,
+        ended_tasks,
+        ended_bytes,
+        mark.swept_at.map_or(i64::MIN, signed),
+        signed(mark.spare_until),
+        signed(mark.lease_max),
+        clock.mark,
+        clock.offset,
+        clock.confirmed,
+        clock.jumped.unwrap_or(i64::MIN),
+    ] {
         sum.integer(number);
     }
     sum.whole()
+}
+
+/// Whether the state matches its checksum.
+#[cfg(feature = "cli")]
+pub(super) fn is_state_sound(db: &rusqlite::Connection) -> rusqlite::Result<bool> {
+    let (state, sum) = read_state(db)?;
+    Ok(sum.is_none_or(|sum| sum == state_sum(&state)))
 }

@@ -189,6 +189,10 @@ fn events(db: &Connection, n: i64, read: Read, slice: &mut Slice) -> Result<(), 
     while !room.is_full()
         && let Some(row) = found.next()?
     {
+        if !slice.events.is_empty() && row.get::<_, i64>(0).is_ok_and(|seq| unsigned(seq) < slice.next_seq) {
+            // Another row has its place.
+            continue;
+        }
         let batch = rows::batch(n, row)?.filter(|b| b.first_seq() <= slice.next_seq && slice.next_seq < b.end_seq());
         let Some(batch) = batch else {
             // What is before it can be read.
@@ -243,7 +247,8 @@ pub(super) fn doc(db: &Connection, key: String, now: u64) -> rusqlite::Result<Op
 
 /// Reads the columns key, version, bytes, expires, sum, from one on; `None` if they are damaged.
 pub(super) fn doc_of(row: &rusqlite::Row<'_>, at: usize) -> Option<Doc> {
-    let (key, version, bytes) = (row.get(at).ok()?, row.get(at + 1).ok()?, row.get::<_, Vec<u8>>(at + 2).ok()?);
+    let (key, version) = (row.get::<_, String>(at).ok()?, row.get::<_, i64>(at + 1).ok()?);
+    let bytes = row.get::<_, Vec<u8>>(at + 2).ok()?;
     let (expires, sum): (Option<i64>, Option<i64>) = (row.get(at + 3).ok()?, row.get(at + 4).ok()?);
     let sound = sum.is_none_or(|sum| sum == doc_sum(&key, version, &bytes, expires));
     sound.then_some(Doc { key, version: unsigned(version), bytes })

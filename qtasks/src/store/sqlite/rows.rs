@@ -173,7 +173,8 @@ const ADD: &str = "INSERT INTO task (n, id, pair, priority, created, status, due
      time_limit, unique_key, idempotency_key, same_call, retention, idle_limit, trace, sum, fixed_sum) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?5, 0, 0, 0, 0, \
      0, 0, 0, 0, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23) ON CONFLICT (id) DO NOTHING";
-const KEEP: &str = "INSERT OR IGNORE INTO log (n, seq, epoch, attempt, at, count, heads, data, sum) \
+/// A row that stands there already is behind the tail, and of no log.
+const KEEP: &str = "INSERT OR REPLACE INTO log (n, seq, epoch, attempt, at, count, heads, data, sum) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 /// The texts of statements, made once.

@@ -18,7 +18,7 @@ const APPLICATION_ID: i32 = 0x7174_736b;
 const VERSION_MIN: i32 = 3_051_003;
 
 /// Each takes the schema one version further.
-const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V7];
+const MIGRATIONS: [&str; 7] = [V1, V2, V3, V4, V5, V6, V7];
 
 /// The version that this program knows.
 #[cfg(feature = "cli")]
@@ -152,6 +152,16 @@ ALTER TABLE task ADD COLUMN idle_limit INTEGER;
 /// The trace that a task belongs to, as JSON.
 const V5: &str = "
 ALTER TABLE task ADD COLUMN trace TEXT;
+";
+
+/// The time that the processes of a machine agree on: the offset of the boot-time clock and when it was confirmed or
+/// jumped, in microseconds; and the longest lease that a worker asked for, in milliseconds.
+const V6: &str = "
+ALTER TABLE state ADD COLUMN clock_mark INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN clock_offset INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN clock_confirmed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN clock_jumped INTEGER;
+ALTER TABLE state ADD COLUMN lease_max INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Checksums of rows: see `sums`. Pairs are few, and everything hangs on them: there is a copy of each.

@@ -13,6 +13,7 @@ use super::super::{
 };
 use super::damage::{count_sum, doc_sum, pair_sum, state_sum};
 use super::rows::{self, Changed, Found, Place, Statements, nanos, signed, unsigned};
+use crate::clock::agreed::Agreed;
 use crate::error::Error;
 use crate::event::named_hash;
 use crate::task::{Status, TaskId};
@@ -78,8 +79,8 @@ pub(super) struct State {
     pub(super) next_n: i64,
     pub(super) ended_tasks: i64,
     pub(super) ended_bytes: i64,
-    pub(super) swept_at: Option<i64>,
-    pub(super) spare_until: i64,
+    pub(super) mark: Mark,
+    pub(super) clock: Agreed,
 }
 
 pub(super) struct Tx<'a> {
@@ -123,10 +124,22 @@ impl<'a> Tx<'a> {
             && before != state
         {
             let sql = "UPDATE state SET next_n = ?1, ended_tasks = ?2, ended_bytes = ?3, swept_at = ?4, \
-                 spare_until = ?5, sum = ?6";
-            let State { next_n, ended_tasks, ended_bytes, swept_at, spare_until } = state;
-            let sum = self.rows.sums.then(|| state_sum(&state));
-            self.db.prepare_cached(sql)?.execute((next_n, ended_tasks, ended_bytes, swept_at, spare_until, sum))?;
+                 spare_until = ?5, lease_max = ?6, clock_mark = ?7, clock_offset = ?8, clock_confirmed = ?9, \
+                 clock_jumped = ?10, sum = ?11";
+            let State { next_n, ended_tasks, ended_bytes, mark, clock } = state;
+            self.db.prepare_cached(sql)?.execute(rusqlite::params![
+                next_n,
+                ended_tasks,
+                ended_bytes,
+                mark.swept_at.map(signed),
+                signed(mark.spare_until),
+                signed(mark.lease_max),
+                clock.mark,
+                clock.offset,
+                clock.confirmed,
+                clock.jumped,
+                self.rows.sums.then(|| state_sum(&state)),
+            ])?;
         }
         Ok(self.hints)
     }
@@ -155,17 +168,7 @@ impl<'a> Tx<'a> {
 
     pub(super) fn state(&mut self) -> rusqlite::Result<&mut State> {
         if self.state.is_none() {
-            let sql = "SELECT next_n, ended_tasks, ended_bytes, swept_at, spare_until, sum FROM state";
-            let (state, sum) = self.db.prepare_cached(sql)?.query_row([], |row| {
-                let state = State {
-                    next_n: row.get(0)?,
-                    ended_tasks: row.get(1)?,
-                    ended_bytes: row.get(2)?,
-                    swept_at: row.get(3)?,
-                    spare_until: row.get(4)?,
-                };
-                Ok((state, row.get::<_, Option<i64>>(5)?))
-            })?;
+            let (state, sum) = read_state(self.db)?;
             let now = match sum.is_none_or(|sum| sum == state_sum(&state)) {
                 true => state,
                 false => self.state_anew()?,
@@ -448,11 +451,10 @@ impl<'a> Tx<'a> {
 
     pub(super) fn sweep(&mut self, sweep: Sweep) -> Outcome<Swept> {
         let now = self.now;
-        let state = self.state()?;
-        let mut mark = Mark { swept_at: state.swept_at.map(unsigned), spare_until: unsigned(state.spare_until) };
+        let mark = &mut self.state()?.mark;
         let may_lose = mark.sweep(sweep, now);
-        state.swept_at = mark.swept_at.map(signed);
-        state.spare_until = signed(mark.spare_until);
+        let latest = mark.latest(sweep, now);
+        self.cut(latest)?;
         let mut swept = Swept { promoted: self.promote(sweep.max)?, ..Swept::default() };
         let sql = "SELECT n FROM task WHERE expires IS NOT NULL AND attempt = 0 AND status < 3 AND expires <= ?1 \
              ORDER BY expires LIMIT ?2";
@@ -516,6 +518,7 @@ impl<'a> Tx<'a> {
     }
 
     pub(super) fn extend(&mut self, leases: &[Lease], lease: Duration) -> Outcome<Vec<Extended>> {
+        self.state()?.mark.lease(lease);
         let until = self.now.saturating_add(ms(lease));
         let mut answers = Vec::with_capacity(leases.len());
         for lease in leases {
@@ -586,6 +589,26 @@ impl<'a> Tx<'a> {
         }
         Ok(Some(version + 1))
     }
+}
+
+/// The row of `state`, and its checksum.
+pub(super) fn read_state(db: &Connection) -> rusqlite::Result<(State, Option<i64>)> {
+    let sql = "SELECT next_n, ended_tasks, ended_bytes, swept_at, spare_until, lease_max, clock_mark, clock_offset, \
+         clock_confirmed, clock_jumped, sum FROM state";
+    db.prepare_cached(sql)?.query_row([], |row| {
+        let state = State {
+            next_n: row.get(0)?,
+            ended_tasks: row.get(1)?,
+            ended_bytes: row.get(2)?,
+            mark: Mark {
+                swept_at: row.get::<_, Option<i64>>(3)?.map(unsigned),
+                spare_until: unsigned(row.get(4)?),
+                lease_max: unsigned(row.get(5)?),
+            },
+            clock: Agreed { mark: row.get(6)?, offset: row.get(7)?, confirmed: row.get(8)?, jumped: row.get(9)? },
+        };
+        Ok((state, row.get(10)?))
+    })
 }
 
 pub(super) fn limit(n: usize) -> i64 {

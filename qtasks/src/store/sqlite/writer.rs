@@ -268,6 +268,7 @@ impl Writer {
     ) -> rusqlite::Result<Vec<Hint>> {
         let start = Instant::now();
         let mut tx = Tx::new(&self.db, self.clock.now_ms(), &mut self.known);
+        tx.agree(&self.clock)?;
         loop {
             let took = start.elapsed();
             let next = match more {
