@@ -439,12 +439,12 @@ pub struct EventRef<'a> {
 impl EventBatch {
     /// The `seq` of the first event.
     pub fn first_seq(&self) -> u64 {
-        self.stamp.seq + u64::from(self.range.start)
+        self.stamp.seq.saturating_add(self.range.start.into())
     }
 
     /// The `seq` after the last event.
     pub fn end_seq(&self) -> u64 {
-        self.stamp.seq + u64::from(self.range.end)
+        self.stamp.seq.saturating_add(self.range.end.into())
     }
 
     /// What the store added, of the whole body.
@@ -523,10 +523,10 @@ impl EventBatch {
         let head = &self.body.heads[i];
         let start = if i == 0 { 0 } else { self.body.heads[i - 1].end };
         Some(EventRef {
-            seq: self.stamp.seq + i as u64,
+            seq: self.stamp.seq.saturating_add(i as u64),
             epoch: self.stamp.epoch,
             attempt: self.stamp.attempt,
-            at: self.stamp.at + Duration::from_millis(u64::from(head.late_ms)),
+            at: from_ms(to_ms(self.stamp.at).saturating_add(head.late_ms.into())),
             code: head.code,
             index: head.index,
             hash: head.hash,

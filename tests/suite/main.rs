@@ -4,6 +4,7 @@
 mod attempts;
 mod cli;
 mod crash;
+mod damage;
 mod executors;
 mod forms;
 mod http;

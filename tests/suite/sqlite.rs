@@ -277,8 +277,12 @@ fn every_statement_finds_its_rows_by_an_index() {
     let db = Connection::open(&path).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../qtasks/src/store/sqlite");
     let mut checked = 0;
-    for file in std::fs::read_dir(folder).unwrap() {
-        let source = std::fs::read_to_string(file.unwrap().path()).unwrap().replace("\\\n", "");
+    for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+        // A check reads all there is.
+        if file.ends_with("check.rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(file).unwrap().replace("\\\n", "");
         let literals = source.split('"').skip(1).step_by(2);
         let verbs = ["SELECT ", "UPDATE ", "DELETE "];
         // Those that are put together of pieces are not whole here.
@@ -356,22 +360,27 @@ async fn a_job_that_fails_leaves_all_others_their_answers() {
     }
 }
 
-/// A bug of ours must cost an answer, not all of them from then on.
+/// Numbers at their limit are a damage like any other, not a panic.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_in_a_transaction_does_not_end_the_store() {
+async fn numbers_at_their_limit_hold_up_no_transaction() {
     let path = scratch().join("q.db");
     let store = apart(&path);
     let app = Qtasks::builder().with_store(Arc::clone(&store) as _).tasks([plain::spec()]).open().await.unwrap();
     let task = plain::add_task(1, 2).on(&app).await.unwrap();
-    // One more attempt does not fit, which is a panic where overflows are checked.
-    Connection::open(&path).unwrap().execute("UPDATE task SET attempt = ?1", [u32::MAX]).unwrap();
-    let offers = [Offer { queue: "default".into(), name: "plain".into(), allowance: 1 }];
+    let other = plain::add_task(3, 4).on(&app).await.unwrap();
+    let db = Connection::open(&path).unwrap();
+    let sql = "UPDATE task SET attempt = ?1, failures = ?1, crashes = ?1, epoch = ?2, yields = ?2, yields_high = ?2, \
+         tail = ?2, bytes = ?2, sum = NULL WHERE id = ?3";
+    db.execute(sql, (u32::MAX, i64::MAX, task.id().as_uuid().as_bytes())).unwrap();
+    let offers = [Offer { queue: "default".into(), name: "plain".into(), allowance: 2 }];
     let claim =
-        Claim { worker: "w".into(), token: 1, offers: offers.into(), max: 1, lease: soon(), limits: Arc::default() };
-    let claimed = tokio::time::timeout(soon(), store.claim(claim)).await.expect("an answer");
-    assert_eq!(claimed.is_err(), cfg!(debug_assertions), "{claimed:?}");
-    let cancelled = tokio::time::timeout(Duration::from_secs(10), task.cancel("why".to_owned())).await;
-    cancelled.expect("an answer").unwrap();
+        Claim { worker: "w".into(), token: 1, offers: offers.into(), max: 2, lease: soon(), limits: Arc::default() };
+    let claimed = tokio::time::timeout(soon(), store.claim(claim)).await.expect("an answer").unwrap();
+    assert!(claimed.tasks.iter().any(|claimed| claimed.record.id == other.id()), "{claimed:?}");
+    for task in [&task, &other] {
+        let cancelled = tokio::time::timeout(soon(), task.cancel("why".to_owned())).await;
+        cancelled.expect("an answer").unwrap();
+    }
     app.shutdown().await.unwrap();
 }
 
@@ -397,7 +406,7 @@ async fn a_log_of_many_rows_is_taken_without_waiting_for_the_next_scan() {
     raw.execute_batch(
         "BEGIN; INSERT INTO garbage VALUES (7);
          WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 60000)
-         INSERT INTO log SELECT 7, x, 1, 1, 1, 1, x'', x'' FROM c; COMMIT",
+         INSERT INTO log SELECT 7, x, 1, 1, 1, 1, x'', x'', NULL FROM c; COMMIT",
     )
     .unwrap();
     let app = Qtasks::builder().with_store(store).tasks([plain::spec()]).start().await.unwrap();

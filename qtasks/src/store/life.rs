@@ -214,7 +214,7 @@ impl Life {
 
     /// Somebody other than its owner moves it: what the owner writes from now on is refused.
     fn fence(&mut self, now: u64) {
-        self.epoch = (self.epoch + 1).max(now);
+        self.epoch = self.epoch.saturating_add(1).max(now);
     }
 
     /// Whether it is too late to start it.
@@ -237,7 +237,7 @@ impl Life {
         self.fence(now);
         self.become_(Status::Running, now);
         self.lease_until = now.saturating_add(ms(lease));
-        self.attempt += 1;
+        self.attempt = self.attempt.saturating_add(1);
         self.worker = Some(worker.to_owned());
         self.started.get_or_insert(now);
     }
@@ -257,7 +257,7 @@ impl Life {
         let this = (epoch, after_seq, events.len() as u64);
         if self.last_append == Some(this) {
             let cancel = self.cancel_reason.clone().filter(|_| self.status == Status::Running);
-            return (Appended::Stored { tail: after_seq + events.len() as u64, cancel }, Change::None);
+            return (Appended::Stored { tail: after_seq.saturating_add(events.len() as u64), cancel }, Change::None);
         }
         if !self.is_owned(epoch) {
             return (Appended::Fenced, Change::None);
@@ -278,7 +278,7 @@ impl Life {
             Outcome::Running => self.updated = now,
             Outcome::Ended => self.become_(ended_as(&batch), now),
             Outcome::Retry(delay) => {
-                self.failures += 1;
+                self.failures = self.failures.saturating_add(1);
                 self.due = after(now, delay);
                 self.due_at = Some(self.due);
                 self.become_(if self.due > now { Status::Delayed } else { Status::Queued }, now);
@@ -397,7 +397,7 @@ impl Life {
         if let Some(reason) = self.cancel_reason.clone() {
             return Change::Wrote(self.end_cancelled(&reason, now));
         }
-        self.crashes += 1;
+        self.crashes = self.crashes.saturating_add(1);
         self.fence(now);
         let message = format!("the worker `{}` was lost", self.worker.as_deref().unwrap_or_default());
         let failure = TaskFailure::new(FailureKind::Lost, message).in_attempt(self.attempt);
@@ -437,13 +437,14 @@ impl Life {
 
     /// Gives events their place, and takes over what they tell.
     fn write(&mut self, events: Draft, now: u64) -> EventBatch {
-        let stamp = Stamp { seq: self.tail + 1, epoch: self.epoch, attempt: self.attempt, at: from_ms(now) };
-        self.bytes += events.bytes() as u64;
+        let stamp =
+            Stamp { seq: self.tail.saturating_add(1), epoch: self.epoch, attempt: self.attempt, at: from_ms(now) };
+        self.bytes = self.bytes.saturating_add(events.bytes() as u64);
         let batch = events.stamp(stamp);
         for event in batch.iter() {
             match event.code {
                 EventCode::Yield => {
-                    self.yields = event.index + 1;
+                    self.yields = event.index.saturating_add(1);
                     if self.yields > self.yields_high {
                         self.yields_high = self.yields;
                         self.crashes = 0;
@@ -465,7 +466,7 @@ impl Life {
                 _ => {}
             }
         }
-        self.tail = batch.end_seq() - 1;
+        self.tail = batch.end_seq().saturating_sub(1);
         self.updated = now;
         batch
     }

@@ -441,3 +441,23 @@ fn hook(point: Point) {
     }
     let _ = point;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bug of ours costs an answer, not all of them from then on.
+    #[tokio::test]
+    async fn a_panic_in_a_transaction_does_not_end_the_store() {
+        let path = std::env::temp_dir().join(format!("qtasks-panic-{}.db", uuid::Uuid::now_v7()));
+        let store = SqliteStore::new(&path, Durability::Fast, Clock::system()).unwrap();
+        let panics: Result<()> = store.write(false, |_| panic!("a bug of ours")).await;
+        assert_eq!(panics.unwrap_err().kind(), ErrorKind::Unavailable);
+        let put = DocPut { key: "k".to_owned(), if_version: Some(0), bytes: Vec::new(), expires: None };
+        assert_eq!(store.doc_put(put).await.unwrap(), Some(1));
+        drop(store);
+        for ending in ["", "-wal", "-shm", "-turn"] {
+            let _ = std::fs::remove_file(format!("{}{ending}", path.display()));
+        }
+    }
+}

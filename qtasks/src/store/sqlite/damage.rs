@@ -1,6 +1,6 @@
 //! What becomes of damaged rows: the task of one fails, alone, and what can be made anew from the rest is.
 
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::super::life::Mark;
 use super::rows::{self, Changed, Found, Whole, signed, unsigned};
@@ -85,31 +85,9 @@ impl Tx<'_> {
 
     /// Makes damaged rows of `pair` anew from their copies. Whether there were any.
     pub(super) fn heal_pairs(&mut self) -> rusqlite::Result<bool> {
-        if !self.rows.sums {
-            return Ok(false);
-        }
-        let mut healed = false;
-        let mut copies = self.db.prepare_cached("SELECT pair, queue, name, sum FROM pair_copy")?;
-        let mut copies = copies.query([])?;
-        while let Some(row) = copies.next()? {
-            let (Ok(pair), Ok(queue), Ok(name)) = (row.get(0), row.get::<_, String>(1), row.get::<_, String>(2)) else {
-                continue;
-            };
-            let sound = row.get::<_, i64>(3).is_ok_and(|sum| sum == pair_sum(pair, &queue, &name));
-            let sql = "SELECT 1 FROM pair WHERE pair = ?1 AND queue = ?2 AND name = ?3";
-            if !sound || self.db.prepare_cached(sql)?.exists((pair, &queue, &name))? {
-                continue;
-            }
-            tracing::error!(pair, queue, name, "a row of the table `pair` was damaged; it is made anew from its copy");
-            self.db
-                .prepare_cached("DELETE FROM pair WHERE pair = ?1 OR (queue = ?2 AND name = ?3)")?
-                .execute((pair, &queue, &name))?;
-            let sql = "INSERT INTO pair (pair, queue, name) VALUES (?1, ?2, ?3)";
-            self.db.prepare_cached(sql)?.execute((pair, &queue, &name))?;
-            healed = true;
-        }
-        self.recount |= healed;
+        let healed = self.rows.sums && heal_pairs(self.db)?;
         if healed {
+            self.recount = true;
             self.forget();
         }
         Ok(healed)
@@ -149,6 +127,40 @@ impl Tx<'_> {
     }
 }
 
+/// Makes damaged rows of `pair` anew when a file is opened: what a task is called hangs on them.
+pub(super) fn heal(db: &mut Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT count(*) FROM pair_copy c LEFT JOIN pair p USING (pair, queue, name) WHERE p.pair IS NULL";
+    if db.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(());
+    }
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    heal_pairs(&tx)?;
+    tx.commit()
+}
+
+fn heal_pairs(db: &Connection) -> rusqlite::Result<bool> {
+    let mut healed = false;
+    let mut copies = db.prepare_cached("SELECT pair, queue, name, sum FROM pair_copy")?;
+    let mut copies = copies.query([])?;
+    while let Some(row) = copies.next()? {
+        let (Ok(pair), Ok(queue), Ok(name)) = (row.get(0), row.get::<_, String>(1), row.get::<_, String>(2)) else {
+            continue;
+        };
+        let sound = row.get::<_, i64>(3).is_ok_and(|sum| sum == pair_sum(pair, &queue, &name));
+        let sql = "SELECT 1 FROM pair WHERE pair = ?1 AND queue = ?2 AND name = ?3";
+        if !sound || db.prepare_cached(sql)?.exists((pair, &queue, &name))? {
+            continue;
+        }
+        tracing::error!(pair, queue, name, "a row of the table `pair` was damaged; it is made anew from its copy");
+        let sql = "DELETE FROM pair WHERE pair = ?1 OR (queue = ?2 AND name = ?3)";
+        db.prepare_cached(sql)?.execute((pair, &queue, &name))?;
+        let sql = "INSERT INTO pair (pair, queue, name) VALUES (?1, ?2, ?3)";
+        db.prepare_cached(sql)?.execute((pair, &queue, &name))?;
+        healed = true;
+    }
+    Ok(healed)
+}
+
 pub(super) fn pair_sum(pair: i64, queue: &str, name: &str) -> i64 {
     Sum::new().integer(pair).text(queue).text(name).whole()
 }
@@ -158,7 +170,7 @@ pub(super) fn count_sum(pair: i64, code: i64, tasks: i64) -> i64 {
 }
 
 /// How many tasks of a pair have a status: as it is written, or counted where that is damaged or missing.
-pub(super) fn tasks_of(db: &rusqlite::Connection, pair: i64, status: Status) -> rusqlite::Result<u64> {
+pub(super) fn tasks_of(db: &Connection, pair: i64, status: Status) -> rusqlite::Result<u64> {
     let code = status as i64;
     let sql = "SELECT tasks, sum FROM count WHERE pair = ?1 AND status = ?2";
     let written = db.prepare_cached(sql)?.query_row((pair, code), |row| {
@@ -202,7 +214,7 @@ pub(super) fn state_sum(state: &State) -> i64 {
 
 /// Whether the state matches its checksum.
 #[cfg(feature = "cli")]
-pub(super) fn is_state_sound(db: &rusqlite::Connection) -> rusqlite::Result<bool> {
+pub(super) fn is_state_sound(db: &Connection) -> rusqlite::Result<bool> {
     let (state, sum) = read_state(db)?;
     Ok(sum.is_none_or(|sum| sum == state_sum(&state)))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{Durability, sums};
+use super::{Durability, damage, sums};
 use crate::error::{Error, ErrorKind, Result};
 
 /// "qtsk": what kind of SQLite file it is.
@@ -218,7 +218,7 @@ pub(super) fn prepare(path: &Path, durability: Durability) -> Result<Connection>
     }
     let mut db = connect(path, Role::Writer(durability)).map_err(|e| super::to_open_error(&e, path))?;
     migrate(&mut db, path)?;
-    sums::turn_on(&mut db).map_err(|e| super::to_open_error(&e, path))?;
+    sums::turn_on(&mut db).and_then(|()| damage::heal(&mut db)).map_err(|e| super::to_open_error(&e, path))?;
     // From here on it waits by itself: SQLite would sleep through its turns.
     db.busy_timeout(Duration::ZERO).map_err(|e| super::to_open_error(&e, path))?;
     Ok(db)
