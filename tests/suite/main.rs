@@ -22,6 +22,7 @@ mod signals;
 mod sqlite;
 mod stores;
 mod stream_tasks;
+mod tags;
 mod task_log;
 mod test_kit;
 mod tidy;
