@@ -26,6 +26,9 @@
 //! Through a pipe they are the stored text, each value on one line, and `--raw` is exact. What a body itself prints is not
 //! escaped.
 //!
+//! A write beyond the file size limit (`ulimit -f`) is an ordinary error: [`main`] handles SIGXFSZ, which would otherwise
+//! end the process. Programs that do not call it can do the same by `tokio::signal::unix::signal`.
+//!
 //! | exit code | |
 //! | --- | --- |
 //! | 0 | done; of `run` and `tail`: the task is completed |
@@ -124,7 +127,17 @@ fn name(args: &[OsString]) -> String {
     path.and_then(|path| path.file_stem()?.to_str()).unwrap_or("qtasks").to_owned()
 }
 
+/// Makes writes beyond the file size limit fail with an error, where SIGXFSZ would end the process.
+#[cfg(unix)]
+fn outlive_file_limits() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // A handled SIGXFSZ is harmless. The handler stays installed when the listener is dropped.
+    let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
+}
+
 async fn run(args: Vec<OsString>, builder: Builder) -> End {
+    #[cfg(unix)]
+    outlive_file_limits();
     let name = name(&args);
     let parse = |args: &[OsString]| {
         let found = command(&name).try_get_matches_from(args);

@@ -9,8 +9,12 @@ use tokio::process::{Child, Command};
 
 use crate::{soon, until};
 
+#[cfg(unix)]
+mod files;
 mod keep;
 mod terminal;
+#[cfg(unix)]
+mod tokens;
 mod visible;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cli-program");

@@ -80,7 +80,7 @@ pub(super) fn page(server: &Server, no_auth: bool) -> Option<String> {
     }
     let named = std::env::var("QTASKS_TOKEN").ok().filter(|token| !token.is_empty());
     let plain = |token: &String| token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    Some(match named.or_else(own_token).filter(plain) {
+    Some(match named.or_else(|| own_token().ok().flatten()).filter(plain) {
         Some(token) => format!("{url}#token={token}"),
         None => url,
     })

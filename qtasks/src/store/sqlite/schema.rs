@@ -8,6 +8,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::Durability;
+#[cfg(unix)]
+use super::owner;
 use crate::error::{Error, ErrorKind, Result};
 
 /// "qtsk": what kind of SQLite file it is.
@@ -184,6 +186,8 @@ pub(super) fn prepare(path: &Path, durability: Durability) -> Result<Connection>
             return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
         }
     }
+    #[cfg(unix)]
+    owner::check(path)?;
     let mut db = connect(path, Role::Writer(durability))?;
     migrate(&mut db, path)?;
     // From here on it waits by itself: SQLite would sleep through its turns.
