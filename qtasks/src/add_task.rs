@@ -259,7 +259,8 @@ impl<F: TaskFn, W> AddTask<F, W> {
         self.tag(crate::group::tag(name.as_ref()))
     }
 
-    /// A word to find it by; may be given more than once.
+    /// A word to find it by; may be given more than once. It has 1 to 128 bytes, without control characters and
+    /// invisible characters.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.options.tags.push(tag.into());
         self

@@ -20,6 +20,15 @@
 //! `mybin worker` in one terminal and `mybin run count n=5` in another print 1 to 5; `mybin help` tells the rest. Data
 //! goes to stdout, what is said about it to stderr. With `--json` stdout has what [HTTP](crate::http) answers.
 //!
+//! Text from tasks cannot control the terminal. Control characters (C0, DEL, C1), line breaks, bidirectional controls and
+//! invisible characters are escaped as in JSON (`\u001b`). Text for people (tables, notes, errors, the log, panics) is
+//! always escaped, so one line stays one line. Values and JSON are escaped when stdout is a terminal, with `--raw` too.
+//! Through a pipe they are the stored text, each value on one line, and `--raw` is exact. What a body itself prints is not
+//! escaped.
+//!
+//! A write beyond the file size limit (`ulimit -f`) is an ordinary error: [`main`] handles SIGXFSZ, which would otherwise
+//! end the process. Programs that do not call it can do the same by `tokio::signal::unix::signal`.
+//!
 //! | exit code | |
 //! | --- | --- |
 //! | 0 | done; of `run` and `tail`: the task is completed |
@@ -70,6 +79,7 @@ pub async fn main() -> ExitCode {
 /// [`main`] for task functions that need more than a store: `.state(…)`, `.layer(…)` and whatever a [`Builder`] takes.
 /// Its store is the one where neither `--store` nor `QTASKS_URL` names another.
 pub async fn main_with(builder: Builder) -> ExitCode {
+    seen::panics();
     crate::isolation::child_entry();
     ExitCode::from(run(std::env::args_os().collect(), builder).await as u8)
 }
@@ -117,18 +127,33 @@ fn name(args: &[OsString]) -> String {
     path.and_then(|path| path.file_stem()?.to_str()).unwrap_or("qtasks").to_owned()
 }
 
+/// Makes writes beyond the file size limit fail with an error, where SIGXFSZ would end the process.
+#[cfg(unix)]
+fn outlive_file_limits() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // A handled SIGXFSZ is harmless. The handler stays installed when the listener is dropped.
+    let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
+}
+
 async fn run(args: Vec<OsString>, builder: Builder) -> End {
+    #[cfg(unix)]
+    outlive_file_limits();
     let name = name(&args);
-    let parsed = command(&name).try_get_matches_from(args).and_then(|found| Cli::from_arg_matches(&found));
-    let cli = match parsed {
+    let parse = |args: &[OsString]| {
+        let found = command(&name).try_get_matches_from(args);
+        found.and_then(|found| Cli::from_arg_matches(&found))
+    };
+    let cli = match parse(&args) {
         Ok(cli) => cli,
         Err(error) => {
             let is_help = !error.use_stderr();
+            // The message quotes the arguments, so it is made from escaped ones.
+            let error = out::shown(&args).and_then(|args| parse(&args).err()).unwrap_or(error);
             let _ = error.print();
             return if is_help { End::Done } else { End::Usage };
         }
     };
-    let out = Out { json: cli.json, quiet: cli.quiet, name };
+    let out = Out::new(cli.json, cli.quiet, name);
     match execute(cli, builder, &out).await {
         Ok(end) => end,
         Err(error) if out::is_unread(&error) => End::Unread,

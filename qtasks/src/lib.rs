@@ -9,6 +9,7 @@ pub mod event;
 mod rate;
 pub mod retry;
 mod trace;
+mod visible;
 
 pub mod generator;
 

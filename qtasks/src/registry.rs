@@ -11,7 +11,7 @@ use crate::context::States;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::store::{DocPut, Store};
-use crate::task::{ArgSpec, BUILT_IN, Keep, TaskSpec, check_name};
+use crate::task::{ArgSpec, BUILT_IN, Keep, TaskSpec, check_name, check_tag};
 
 /// What `#[task]` submits at link time.
 #[doc(hidden)]
@@ -119,6 +119,8 @@ impl Registry {
         check_name("name of the task", name)
             .map_err(|e| Error::invalid(format!("{e} (the function at {})", spec.place())))?;
         check_name("name of the queue", spec.queue)
+            .map_err(|e| Error::invalid(format!("{e} (of `{name}`, at {})", spec.place())))?;
+        (spec.tags.iter().try_for_each(|tag| check_tag(tag)))
             .map_err(|e| Error::invalid(format!("{e} (of `{name}`, at {})", spec.place())))?;
         if name.starts_with(BUILT_IN) {
             let message = format!("`{name}` ({}): names that begin with `{BUILT_IN}` are our own", spec.place());

@@ -320,6 +320,24 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
     )))
 }
 
+/// Returns an error with the rule if a text cannot be a tag.
+pub(crate) fn check_tag(tag: &str) -> Result<()> {
+    let rule = if tag.is_empty() {
+        "is empty".to_owned()
+    } else if tag.len() > NAME_BYTES_MAX {
+        format!("has {} bytes", tag.len())
+    } else if let Some(c) = crate::visible::first_hidden(tag) {
+        format!("contains {c:?}")
+    } else {
+        return Ok(());
+    };
+    let shown: String = tag.chars().take(NAME_BYTES_MAX).collect();
+    Err(Error::invalid(format!(
+        "the tag {shown:?} {rule}: it takes 1 to {NAME_BYTES_MAX} bytes, without control characters and \
+         invisible characters"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

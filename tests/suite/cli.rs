@@ -7,10 +7,15 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::soon;
+use crate::{soon, until};
 
+#[cfg(unix)]
+mod files;
 mod keep;
 mod terminal;
+#[cfg(unix)]
+mod tokens;
+mod visible;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cli-program");
 const ALONE: &str = env!("CARGO_BIN_EXE_qtasks-alone");
@@ -69,9 +74,13 @@ impl Home {
 
     /// A worker that has begun.
     async fn worker(&self) -> Child {
-        let mut worker = self.command(PROGRAM, &["worker"]).spawn().unwrap();
+        self.worker_of(PROGRAM, 7).await
+    }
+
+    async fn worker_of(&self, program: &str, functions: u32) -> Child {
+        let mut worker = self.command(program, &["worker"]).spawn().unwrap();
         let said = first_line(worker.stderr.as_mut().unwrap()).await;
-        assert!(said.starts_with("a worker for 7 task functions runs on `sqlite:"), "{said}");
+        assert!(said.starts_with(&format!("a worker for {functions} task functions runs on `sqlite:")), "{said}");
         worker
     }
 

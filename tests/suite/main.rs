@@ -23,6 +23,7 @@ mod signals;
 mod sqlite;
 mod stores;
 mod stream_tasks;
+mod tags;
 mod task_log;
 mod test_kit;
 mod tidy;

@@ -120,7 +120,7 @@ impl Shown<'_> {
             self.bar.data(|| self.out.json(event))?;
         }
         match &event.kind {
-            EventKind::Started { .. } => self.bar.says(format!("attempt {}", event.attempt)),
+            EventKind::Started { .. } => self.bar.says(&format!("attempt {}", event.attempt)),
             EventKind::Yield { index, value, .. } => {
                 self.held = index + 1;
                 self.value(value)?;
@@ -150,8 +150,8 @@ impl Shown<'_> {
         }
         let text = self.raw.then(|| value.get::<String>().ok()).flatten();
         self.bar.data(|| match text {
-            Some(text) => self.out.data(text.strip_suffix('\n').unwrap_or(&text)),
-            None => self.out.data(value),
+            Some(text) => self.out.raw(&text),
+            None => self.out.value(value),
         })
     }
 
@@ -200,11 +200,13 @@ impl Shown<'_> {
     fn detached(self) -> End {
         let Shown { id, out, target, .. } = self;
         drop(self.bar);
+        // The terminal has written `^C`.
+        out.note("");
         if target.is_here {
-            out.note(format_args!("\ntask {id} ends here: it was in the memory of this process"));
+            out.note(format_args!("task {id} ends here: it was in the memory of this process"));
         } else {
             let name = &out.name;
-            out.note(format_args!("\ntask {id} goes on: `{name} tail {id}` comes back, `{name} cancel {id}` ends it"));
+            out.note(format_args!("task {id} goes on: `{name} tail {id}` comes back, `{name} cancel {id}` ends it"));
         }
         End::Detached
     }
@@ -237,7 +239,7 @@ async fn final_value(target: &Target, record: &TaskRecord, value: &Json, raw: bo
         return Ok(());
     }
     match value.get::<String>() {
-        Ok(text) if raw => out.data(text.strip_suffix('\n').unwrap_or(&text)),
-        _ => out.data(value),
+        Ok(text) if raw => out.raw(&text),
+        _ => out.value(value),
     }
 }

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::out::Out;
+use crate::visible;
 
 /// How far a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +69,9 @@ impl Bar {
     }
 
     /// What the task does, as long as it does not say how far it is.
-    pub(super) fn says(&self, what: String) {
+    pub(super) fn says(&self, what: &str) {
         if let Some(bar) = &self.0 {
-            bar.set_message(what);
+            bar.set_message(visible::escaped(what).into_owned());
         }
     }
 

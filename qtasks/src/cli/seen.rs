@@ -1,4 +1,4 @@
-//! What a process that runs for long lets others see of it: its log, and what it counts.
+//! What a process that runs for long lets others see of it: its log, its panics, and what it counts.
 
 use std::io::IsTerminal as _;
 
@@ -6,13 +6,33 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::out;
 use crate::http::{Config, Server, own_token};
+use crate::visible;
+
+/// Installs a panic hook that escapes messages with control characters: the text may come from a task. All other panics
+/// go to the hook that was installed before.
+pub(super) fn panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|s| &**s));
+        let Some(text) = text.filter(|text| visible::first_hidden(text).is_some()) else { return before(info) };
+        let thread = std::thread::current();
+        let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
+        out::note(&format!("thread '{}' panicked{place}: {text}", thread.name().unwrap_or("<unnamed>")));
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            trace.to_string().lines().for_each(out::note);
+        }
+    }));
+}
 
 /// Writes what goes wrong to stderr, or what `RUST_LOG` asks for, unless the program sees to that itself.
 pub(super) fn log() {
     let asked = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
     let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| out::Lines).with_ansi(false);
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
 }
 
@@ -60,7 +80,7 @@ pub(super) fn page(server: &Server, no_auth: bool) -> Option<String> {
     }
     let named = std::env::var("QTASKS_TOKEN").ok().filter(|token| !token.is_empty());
     let plain = |token: &String| token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    Some(match named.or_else(own_token).filter(plain) {
+    Some(match named.or_else(|| own_token().ok().flatten()).filter(plain) {
         Some(token) => format!("{url}#token={token}"),
         None => url,
     })

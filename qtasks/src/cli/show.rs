@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use anstyle::Style;
+
 use super::out::Out;
 use super::target::{self, Function, Target};
 use super::{End, args, find, table};
@@ -33,13 +35,12 @@ pub(super) async fn list(target: &Target, filter: args::List, out: &Out) -> Resu
     rows.extend(listed.tasks.iter().map(row));
     for (at, line) in table::lines(&rows).iter().enumerate() {
         let Some(record) = at.checked_sub(1).and_then(|at| listed.tasks.get(at)) else {
-            out.coloured(line)?;
+            out.coloured(&[(Style::new(), line)])?;
             continue;
         };
         let (id, rest) = line.split_at(STATUS_AT);
         let (status, rest) = rest.split_at(record.status.as_str().len());
-        let style = table::style(record.status);
-        out.coloured(format_args!("{id}{style}{status}{style:#}{rest}"))?;
+        out.coloured(&[(Style::new(), id), (table::style(record.status), status), (Style::new(), rest)])?;
     }
     if let Some(next) = listed.next {
         out.note(format_args!("there are more: --cursor {next}"));

@@ -3,9 +3,12 @@
 use std::fmt::Write as _;
 
 use crate::task::Status;
+use crate::visible;
 
-/// Rows of cells as lines; the last column is not padded.
+/// Rows of cells as lines; the last column is not padded. Cells are escaped first, so that their width is right.
 pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
+    let shown = |row: &Vec<String>| row.iter().map(|cell| visible::escaped(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
@@ -40,5 +43,7 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["ID", "TASK"], ["ü1", "import"], ["12345", ""]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(lines(&rows), ["ID     TASK", "ü1     import", "12345"]);
+        let rows = [["a\r\n", "b"], ["", "c"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(lines(&rows), ["a\\r\\n  b", "       c"]);
     }
 }

@@ -105,10 +105,13 @@ fn client(url: &str) -> Result<Client> {
         .iter()
         .any(|name| host.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/'])));
     let is_named = std::env::var_os("QTASKS_TOKEN").is_some_and(|token| !token.is_empty());
-    match crate::http::own_token().filter(|_| !is_named && (is_here || url.starts_with("unix:"))) {
-        Some(token) => Ok(client.token(token)),
-        None => Ok(client),
+    if is_named || !(is_here || url.starts_with("unix:")) {
+        return Ok(client);
     }
+    Ok(match crate::http::own_token()? {
+        Some(token) => client.token(token),
+        None => client,
+    })
 }
 
 /// What a command says that needs the store itself.

@@ -81,7 +81,6 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The first token of a file of them.
-#[cfg(feature = "cli")]
 pub(super) fn first(text: &str) -> Option<&str> {
     lines(text).next()?.1.split_whitespace().next()
 }
@@ -110,7 +109,8 @@ impl Tokens {
     /// start of a line is a comment.
     ///
     /// # Errors
-    /// As of [`with`](Self::with), with the number of the line.
+    /// As of [`with`](Self::with), with the number of the line; [`Invalid`](crate::ErrorKind::Invalid) for a text without
+    /// any token, which would let nobody in.
     pub fn parse(text: &str) -> Result<Self> {
         let mut tokens = Tokens::none();
         for (number, line) in lines(text) {
@@ -118,6 +118,11 @@ impl Tokens {
             let scopes: Result<Vec<Scope>> = scopes.split(',').map(|scope| scope.trim().parse()).collect();
             let added = scopes.and_then(|scopes| tokens.with(token, scopes));
             tokens = added.map_err(|e| Error::invalid(format!("line {} of the tokens: {e}", number + 1)))?;
+        }
+        if tokens.known.is_empty() {
+            return Err(Error::invalid(
+                "there are no tokens: write one a line, or take `Tokens::none()` to let nobody in",
+            ));
         }
         Ok(tokens)
     }
@@ -207,6 +212,9 @@ mod tests {
         assert_eq!(tokens.scopes("0123456789abcdef").unwrap(), [Scope::Read, Scope::Add]);
         assert_eq!(tokens.scopes("fedcba9876543210").unwrap(), [Scope::Admin]);
         assert!(tokens.scopes("0123456789abcdeg").is_none());
+        for text in ["", " \n\t\n", "# only a comment\n"] {
+            assert!(Tokens::parse(text).unwrap_err().to_string().starts_with("there are no tokens: "), "{text:?}");
+        }
         for (text, why) in [
             ("short", "line 1 of the tokens: a token has at least 16 bytes, all of them visible ASCII; this one has 5"),
             (

@@ -12,15 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::Access;
-use super::auth::{self, Tokens};
+use super::auth::Tokens;
 use super::connection::Wire;
+use super::kept::{Kept, of_this_user};
 use super::metrics::Recorded;
 use super::{Inner, Service};
 use crate::app::Qtasks;
 use crate::error::{Error, ErrorKind, Result};
-
-/// Where tokens are kept unless it is said otherwise, below the user's folder for state.
-const TOKENS_FILE: &str = "qtasks/tokens";
 
 /// So many bytes wait in the system to be sent to a client. Without a limit these are megabytes for each that does not
 /// read.
@@ -85,7 +83,8 @@ impl Config {
 
     /// Who may use it. Defaults to what the environment variable `QTASKS_TOKEN` says, else to the lines of the file
     /// `qtasks/tokens` in the user's folder for state (`$XDG_STATE_HOME`, or `~/.local/state`), which is made with a new
-    /// token, mode 0600, where it is missing.
+    /// token, mode 0600, where it is missing. A file without a token is refused, and so is one that other users can
+    /// read, write or replace. They can replace it if a folder above it is writable by others and has no sticky bit.
     #[must_use]
     pub fn tokens(mut self, tokens: Tokens) -> Self {
         self.access = Some(Access::Tokens(tokens));
@@ -286,68 +285,6 @@ impl Address {
         }
         Some(more)
     }
-}
-
-// ---- tokens
-
-/// Where the tokens of this user are.
-fn tokens_file() -> Option<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
-    Some(state?.join(TOKENS_FILE))
-}
-
-/// The first token of this user, for servers on this machine.
-#[cfg(feature = "cli")]
-pub(crate) fn own_token() -> Option<String> {
-    let text = std::fs::read_to_string(tokens_file()?).ok()?;
-    auth::first(&text).map(str::to_owned)
-}
-
-/// The tokens that a server has, the file that they are in, and the one that was made if there was none.
-struct Kept {
-    access: Access,
-    file: Option<PathBuf>,
-    new: Option<String>,
-}
-
-/// The tokens of the environment or of the user's file.
-fn of_this_user() -> Result<Kept> {
-    if let Ok(token) = std::env::var("QTASKS_TOKEN") {
-        let access = Access::Tokens(Tokens::none().with(&token, [auth::Scope::Admin])?);
-        return Ok(Kept { access, file: None, new: None });
-    }
-    let Some(file) = tokens_file() else {
-        return Err(Error::invalid("there is no folder for tokens: set `QTASKS_TOKEN`, or `HOME`"));
-    };
-    let wrong = |e: std::io::Error| Error::invalid(format!("the tokens in {}: {e}", file.display()));
-    let (text, new) = match std::fs::read_to_string(&file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let token = auth::new_token()?;
-            match write_private(&file, &format!("{token} admin\n")) {
-                Ok(()) => (token.clone(), Some(token)),
-                // Another process was quicker.
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                    (std::fs::read_to_string(&file).map_err(wrong)?, None)
-                }
-                Err(e) => return Err(wrong(e)),
-            }
-        }
-        text => (text.map_err(wrong)?, None),
-    };
-    Ok(Kept { access: Access::Tokens(Tokens::parse(&text)?), file: Some(file), new })
-}
-
-/// Writes a file that only this user can read.
-fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    std::io::Write::write_all(&mut options.open(file)?, text.as_bytes())
 }
 
 // ---- listening

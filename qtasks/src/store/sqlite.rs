@@ -7,6 +7,9 @@
 //! `?durability=fast`, the default, is SQLite's `synchronous = NORMAL`: what was committed survives every crash of the
 //! process; a crash of the operating system or a power cut may take the last commits. `?durability=strict` is `FULL`:
 //! every commit waits for the disk, and survives those too. See <https://sqlite.org/pragma.html#pragma_synchronous>.
+//!
+//! A write beyond the file size limit (`ulimit -f`) raises SIGXFSZ, which ends the process unless it handles or ignores that
+//! signal, as `qtasks::cli::main` does. The write is then an error of kind `Unavailable`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -34,6 +37,8 @@ mod claims;
 mod damage;
 mod files;
 mod limits;
+#[cfg(unix)]
+mod owner;
 mod reads;
 mod retention;
 mod rows;

@@ -80,6 +80,7 @@ async fn what_is_wrong_with_a_request_is_named() {
         (r#"{"task":"count","priority":70000}"#, 422, "invalid", "/priority", "i16"),
         (r#"{"task":"count","delay":"soon"}"#, 422, "invalid", "/delay", "is no duration such as"),
         (r#"{"task":"count","tags":["a",1]}"#, 422, "invalid", "/tags/1", "expected a string"),
+        (r#"{"task":"count","args":{"n":1},"tags":["a\u001bb"]}"#, 422, "invalid", "", "without control characters"),
         (r#"{"task":"count","task":"plus"}"#, 422, "invalid", "", "duplicate field"),
         (r#"{"task":"count""#, 400, "invalid", "", "EOF"),
         (r#"{"task":"count"} x"#, 400, "invalid", "", "trailing"),

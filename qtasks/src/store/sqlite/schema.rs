@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+#[cfg(unix)]
+use super::owner;
 use super::{Durability, damage, sums};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -216,6 +218,8 @@ pub(super) fn prepare(path: &Path, durability: Durability) -> Result<Connection>
             return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
         }
     }
+    #[cfg(unix)]
+    owner::check(path)?;
     let mut db = connect(path, Role::Writer(durability)).map_err(|e| super::to_open_error(&e, path))?;
     migrate(&mut db, path)?;
     sums::turn_on(&mut db).and_then(|()| damage::heal(&mut db)).map_err(|e| super::to_open_error(&e, path))?;
