@@ -80,10 +80,11 @@ async fn would_prune(target: &Target, age: Duration) -> Result<Pruned> {
     let mut all = Pruned::default();
     let status = vec![Status::Completed, Status::Failed, Status::Cancelled];
     let mut list = List { status, limit: 1000, ..List::default() };
+    let now = target.app("prune")?.store().now().unwrap_or_else(SystemTime::now);
     loop {
         let page = target.list(list.clone()).await?;
         for record in page.tasks {
-            let ended = record.completed_at.and_then(|at| SystemTime::now().duration_since(at).ok());
+            let ended = record.completed_at.and_then(|at| now.duration_since(at).ok());
             if ended.is_none_or(|ended| ended < age) {
                 continue;
             }
