@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use qtasks::store::sqlite::Durability;
 use qtasks::store::{List, SqliteStore, Store};
-use qtasks::{Clock, ErrorKind, Qtasks, Status, TaskId, TaskRecord};
+use qtasks::{Clock, Qtasks, Status, TaskId, TaskRecord};
 use serde_json::json;
 
 use super::crash::dice::Dice;
