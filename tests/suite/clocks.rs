@@ -294,19 +294,24 @@ async fn every_task_ends_and_no_log_differs_while_wall_clocks_jump_at_random() {
     println!("the jumps of QTASKS_CRASH_SEED={seed}");
     let mut dice = Dice::new(seed);
     let sorts = ["slow", "slow", "slow", "noted", "resumed", "restarted", "failing", "steady_sync"];
-    let work: Vec<_> = (0..48).map(|i| (sorts[i % sorts.len()], dice.between(100, 250))).collect();
+    let work: Vec<_> = (0..72).map(|i| (sorts[i % sorts.len()], dice.between(100, 250))).collect();
     let place = Place::new(&work, None).await;
     let walls = ["a", "b", "c"].map(|name| Wall::new(&place.dir, name));
     let mut workers: Vec<Process> =
         walls.iter().enumerate().map(|(i, wall)| place.worker(&format!("worker-{i}"), wall)).collect();
-    for jump in 0..16 {
+    let open = async || place.records().await.iter().filter(|record| !record.status.is_ended()).count();
+    let mut jump = 0;
+    // The last jump comes while all slots are taken, and all else is done.
+    while open().await > workers.len() * 2 {
+        assert!(jump < 500, "seed {seed}: {} tasks are left", open().await);
+        jump += 1;
         tokio::time::sleep(Duration::from_millis(dice.between(100, 1_200))).await;
         let ahead = *dice.one_of(&JUMPS);
         match dice.between(0, 1) {
             0 => walls.iter().for_each(|wall| wall.set(ahead)),
             _ => dice.one_of(&walls).set(ahead),
         }
-        if jump % 5 == 4 {
+        if jump % 5 == 0 {
             let i = jump % workers.len();
             workers[i].kill().await;
             workers[i] = place.worker(&format!("worker-{i}-{jump}"), &walls[i]);
@@ -314,10 +319,11 @@ async fn every_task_ends_and_no_log_differs_while_wall_clocks_jump_at_random() {
     }
     let since = Instant::now();
     place.ended().await;
-    println!("all tasks had ended {:?} after the last jump; {:?} are allowed", since.elapsed(), LEASE + SCAN);
+    let allowed = LEASE + SCAN + Duration::from_secs(5);
+    println!("after {jump} jumps the last tasks ended within {:?}; {allowed:?} are promised", since.elapsed());
     place.check().await;
     let attempts: Vec<u32> = place.records().await.iter().map(|record| record.attempt - record.failures).collect();
-    assert!(attempts.iter().all(|attempt| *attempt <= 6), "seed {seed}: {attempts:?} attempts");
+    assert!(attempts.iter().all(|attempt| *attempt <= 12), "seed {seed}: {attempts:?} attempts");
     for worker in &mut workers {
         worker.kill().await;
     }
