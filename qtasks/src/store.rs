@@ -22,7 +22,8 @@ use crate::retry::RetryPolicy;
 use crate::task::{Rewind, Status, TaskId, TaskRecord};
 use crate::trace::TraceContext;
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod clocks;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -38,7 +38,7 @@ impl Drop for File {
 }
 
 /// One store of each sort, on a machine of its own.
-fn each(test: impl AsyncFn(&Simulated, &dyn Store)) {
+fn each(test: &impl AsyncFn(&Simulated, &dyn Store)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let machine = Simulated::new();
     runtime.block_on(test(&machine, &*MemoryStore::new(machine.clock())));
@@ -124,7 +124,7 @@ async fn lost_after(machine: &Simulated, store: &dyn Store, jump: i64, back: boo
 
 #[test]
 fn a_lost_task_is_taken_when_its_lease_is_over_whatever_the_wall_clock_shows() {
-    each(async |machine, store| {
+    each(&async |machine, store| {
         for jump in [DAY, -DAY, 8 * DAY, 3_600 * SECOND, -30 * SECOND, 30 * SECOND] {
             assert_eq!(lost_after(machine, store, jump, true).await, 10, "{store:?}: {jump} ms and back");
             assert_eq!(lost_after(machine, store, jump, false).await, 10, "{store:?}: {jump} ms");
@@ -134,7 +134,7 @@ fn a_lost_task_is_taken_when_its_lease_is_over_whatever_the_wall_clock_shows() {
 
 #[test]
 fn a_worker_that_lives_loses_nothing_by_a_jump_that_lasts() {
-    each(async |machine, store| {
+    each(&async |machine, store| {
         for jump in [DAY, -DAY, 20 * SECOND, -20 * SECOND] {
             let id = add(store, new(Due::Now)).await;
             let lease = claim(store).await.unwrap();
@@ -167,7 +167,7 @@ fn to_wall(machine: &Simulated) -> i64 {
 
 #[test]
 fn retention_takes_nothing_by_a_clock_that_has_just_jumped() {
-    each(async |machine, store| {
+    each(&async |machine, store| {
         let id = add(store, new(Due::Now)).await;
         let own = add(store, NewTask { retention: Some(Duration::from_secs(3_600)), ..new(Due::Now) }).await;
         for _ in 0..2 {
@@ -198,7 +198,7 @@ fn retention_takes_nothing_by_a_clock_that_has_just_jumped() {
 
 #[test]
 fn what_waits_for_a_duration_waits_no_longer_by_a_jump_that_lasts() {
-    each(async |machine, store| {
+    each(&async |machine, store| {
         let retried = add(store, new(Due::Now)).await;
         let lease = claim(store).await.unwrap();
         end(store, lease, Outcome::Retry(Duration::from_secs(20))).await;
