@@ -22,6 +22,9 @@ use crate::retry::RetryPolicy;
 use crate::task::{Rewind, Status, TaskId, TaskRecord};
 use crate::trace::TraceContext;
 
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod clocks;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod interest;

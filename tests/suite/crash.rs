@@ -5,17 +5,17 @@
 //! `QTASKS_CRASH_SEED=n` plays the script of a seed again. What the last run left is under `target/tmp/crash`.
 
 mod checker;
-mod dice;
+pub(crate) mod dice;
 mod doctored;
-mod history;
-mod orders;
+pub(crate) mod history;
+pub(crate) mod orders;
 pub(crate) mod pass;
-mod process;
+pub(crate) mod process;
 mod promises;
 mod round;
 mod script;
 mod values;
-mod witness;
+pub(crate) mod witness;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod cli;
+mod clocks;
 mod crash;
 mod damage;
 mod executors;

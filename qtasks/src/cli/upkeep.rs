@@ -98,10 +98,11 @@ async fn would_prune(target: &Target, age: Duration) -> Result<Pruned> {
     let mut all = Pruned::default();
     let status = vec![Status::Completed, Status::Failed, Status::Cancelled];
     let store = target.app("prune")?.store();
+    let now = store.now().unwrap_or_else(SystemTime::now);
     let mut pages = Pages::new(&**store, List { status, limit: 1000, ..List::default() });
     while let Some(page) = pages.next().await? {
         for record in page {
-            let ended = record.completed_at.and_then(|at| SystemTime::now().duration_since(at).ok());
+            let ended = record.completed_at.and_then(|at| now.duration_since(at).ok());
             if ended.is_none_or(|ended| ended < age) {
                 continue;
             }

@@ -44,13 +44,22 @@ pub(crate) struct Agreed {
     pub(crate) confirmed: i64,
     /// The last time, by the steady clock, at which the store's time jumped.
     pub(crate) jumped: Option<i64>,
+    /// The difference that a process has seen last, unless another agreed since. Processes that live for less than the
+    /// patience would else never adopt a wall clock.
+    pub(crate) apart: Option<Apart>,
 }
 
-/// A difference that one process has seen, and since when by the steady clock.
+/// A difference between the wall clock and the time of a store, and since when by the steady clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Apart {
-    by: i64,
-    since: i64,
+    pub(crate) by: i64,
+    pub(crate) since: i64,
+}
+
+impl Apart {
+    fn is_by(&self, by: i64) -> bool {
+        self.by.saturating_sub(by).saturating_abs() <= NEAR
+    }
 }
 
 /// Result of comparing the wall clock of a process with the time of the store.
@@ -78,7 +87,7 @@ fn micros(duration: Duration) -> i64 {
 impl Agreed {
     /// An offset that begins now.
     pub(crate) fn begin(offset: i64, reading: &Reading) -> Self {
-        Agreed { mark: mark(reading.boot, offset), offset, confirmed: reading.steady, jumped: None }
+        Agreed { mark: mark(reading.boot, offset), offset, confirmed: reading.steady, jumped: None, apart: None }
     }
 
     /// Whether the offset belongs to the steady clock of a reading.
@@ -103,8 +112,12 @@ impl Agreed {
         }
         let first = apart.is_none();
         let seen = apart.get_or_insert(Apart { by, since: now });
-        if seen.by.saturating_sub(by).saturating_abs() > NEAR {
+        if !seen.is_by(by) {
             *seen = Apart { by, since: now };
+        }
+        match self.apart.filter(|shared| shared.is_by(by) && shared.since <= now) {
+            Some(shared) => seen.since = seen.since.min(shared.since),
+            None => self.apart = Some(*seen),
         }
         let since = confirmed.map_or(seen.since, |at| at.max(seen.since));
         if now.saturating_sub(since) < micros(patience.max(PATIENCE)) {
@@ -226,6 +239,19 @@ mod tests {
             machine.steady += SECOND;
         }
         assert_eq!(agreed.look(&machine.reading(), &mut wrong, Duration::ZERO), Look::Adopted { by: DAY });
+    }
+
+    #[test]
+    fn processes_that_live_for_a_second_adopt_a_wall_clock_that_stays() {
+        let mut machine = Machine::new();
+        let mut agreed = Agreed::begin(START, &machine.reading());
+        machine.ahead = DAY;
+        for second in 0..10 {
+            let look = agreed.look(&machine.reading(), &mut None, Duration::ZERO);
+            assert_eq!(look, Look::Apart { by: DAY, first: true }, "{second}");
+            machine.steady += SECOND;
+        }
+        assert_eq!(agreed.look(&machine.reading(), &mut None, Duration::ZERO), Look::Adopted { by: DAY });
     }
 
     #[test]

@@ -324,4 +324,8 @@ impl Store for Metered {
     fn retention(&self) -> Prune {
         self.store.retention()
     }
+
+    fn now(&self) -> Option<std::time::SystemTime> {
+        self.store.now()
+    }
 }

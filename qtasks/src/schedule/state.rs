@@ -20,6 +20,17 @@ pub(crate) const TAG: &str = "schedule:";
 /// A run that may not be late starts within so many milliseconds, or before the next one is due.
 const LATE_MAX_MS: u64 = 60_000;
 
+/// A store's clock that was turned back by less than the time between two runs, within these limits in milliseconds,
+/// changes no plan: a run at the same instant would come twice. The upper one is that of Vixie cron.
+const BACK_MIN_MS: u64 = 5_000;
+const BACK_MAX_MS: u64 = 3 * 3_600_000;
+
+/// Whether the clock has been turned back since it showed a time, with runs as far apart as those at an instant.
+fn is_turned_back(times: &Times, instant: u64, shown: u64, now: u64) -> bool {
+    let spacing = times.next(instant).map_or(0, |next| next.saturating_sub(instant));
+    shown.saturating_sub(now) > spacing.clamp(BACK_MIN_MS, BACK_MAX_MS)
+}
+
 /// What was asked for. Two that are equal are the same schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Definition {
@@ -152,6 +163,15 @@ impl State {
         }
     }
 
+    /// Whether the run that is ahead is further ahead than the schedule allows: it was planned by a clock that has been
+    /// turned back since.
+    pub(crate) fn is_too_far(&self, now: u64) -> bool {
+        let Some(next) = self.next.as_ref().filter(|next| !next.guessed) else { return false };
+        let Ok(times) = self.definition.times() else { return false };
+        let shown = next.from.max(self.last.unwrap_or(0));
+        is_turned_back(&times, next.at, shown, now) && times.first(now).is_some_and(|at| at < next.at)
+    }
+
     /// Whether the run after this one can be found.
     pub(crate) fn is_done_with(&self, record: &TaskRecord) -> bool {
         if self.definition.overlap { has_begun(record) } else { record.status.is_ended() }
@@ -178,7 +198,9 @@ impl State {
     }
 
     fn first(&self, now: u64, guessed: bool) -> Result<Option<Firing>> {
-        let at = self.definition.times()?.first(now.max(self.last.unwrap_or(0)));
+        let times = self.definition.times()?;
+        let last = self.last.filter(|last| !is_turned_back(&times, *last, *last, now));
+        let at = times.first(now.max(last.unwrap_or(0)));
         let too_late = |at: &u64| self.definition.catch_up == CatchUp::Skip && at + LATE_MAX_MS < now;
         let at = at.filter(|at| guessed || !too_late(at));
         Ok(at.map(|at| Firing { at, id: TaskId::new(), from: now, guessed }))

@@ -44,15 +44,21 @@ async fn keep_once(store: &dyn Store, worker: &Worker) -> Result<()> {
     for (name, state) in all {
         worker.serve_also(&state.definition.task.queue);
         let record = state.next.as_ref().and_then(|_| records.next()?);
-        if state.waits_for(record.as_ref()) {
-            continue;
-        }
         // One that can't be tended does not hold up the others.
-        if let Err(error) = tend(store, &name).await {
+        if let Err(error) = keep_one(store, &name, &state, record.as_ref()).await {
             tracing::warn!(%error, schedule = name, "a schedule could not be tended");
         }
     }
     Ok(())
+}
+
+async fn keep_one(store: &dyn Store, name: &str, state: &State, record: Option<&TaskRecord>) -> Result<()> {
+    let begun = record.is_some_and(has_begun);
+    match store.now().map(to_ms).filter(|now| !begun && state.is_too_far(*now)) {
+        Some(now) => replan(store, name, now).await,
+        None if state.waits_for(record) => Ok(()),
+        None => tend(store, name).await,
+    }
 }
 
 /// Stores a schedule under a name, in place of what is there.
@@ -89,6 +95,17 @@ pub(crate) async fn change(store: &dyn Store, name: &str, change: impl Fn(&mut S
     }
 }
 
+/// Plans the run that is ahead anew, unless another process has just done so.
+async fn replan(store: &dyn Store, name: &str, now: u64) -> Result<()> {
+    tracing::warn!(schedule = name, "the clock of the store was turned back: the next run is planned anew");
+    let take_back = |state: &mut State| {
+        if state.is_too_far(now) {
+            state.take_back();
+        }
+    };
+    change(store, name, take_back).await.map(drop)
+}
+
 /// Does what is to be done for one schedule before its next run begins.
 async fn tend(store: &dyn Store, name: &str) -> Result<()> {
     while let Some((version, state)) = load(store, name).await? {
@@ -114,7 +131,7 @@ async fn step(store: &dyn Store, name: &str, mut state: State) -> Result<Option<
         if !state.is_on() {
             return Ok(None);
         }
-        state.begin(to_ms(SystemTime::now()))?;
+        state.begin(to_ms(store.now().unwrap_or_else(SystemTime::now)))?;
         return Ok(Some(state));
     };
     let record = find(store, firing.id).await?;

@@ -133,6 +133,10 @@ impl Store for Watched {
     fn retention(&self) -> Prune {
         self.store.retention()
     }
+
+    fn now(&self) -> Option<std::time::SystemTime> {
+        self.store.now()
+    }
 }
 
 /// How long a worker has to live.
@@ -250,5 +254,9 @@ impl Store for Mortal {
 
     fn retention(&self) -> Prune {
         self.store.retention()
+    }
+
+    fn now(&self) -> Option<std::time::SystemTime> {
+        self.store.now()
     }
 }

@@ -20,6 +20,9 @@ macro_rules! passed_on {
         fn retention(&self) -> Prune {
             self.$s.retention()
         }
+        fn now(&self) -> Option<std::time::SystemTime> {
+            self.$s.now()
+        }
         fn durability(&self) -> &'static str {
             self.$s.durability()
         }

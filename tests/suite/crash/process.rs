@@ -33,7 +33,13 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(orders: &Orders) -> Self {
+        Process::start_in(orders, &[])
+    }
+
+    /// Starts it with more in its environment.
+    pub(crate) fn start_in(orders: &Orders, environment: &[(&str, String)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crash-worker"));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.arg(serde_json::to_string(orders).unwrap()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let errors = std::fs::File::create(orders.dir.join(format!("{}.stderr", orders.name))).unwrap();
         let mut child = command.stderr(errors).kill_on_drop(true).spawn().unwrap();

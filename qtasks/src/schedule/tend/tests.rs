@@ -123,3 +123,79 @@ async fn a_guess_that_was_taken_back_does_not_stand_for_the_run_at_its_instant()
     assert_eq!(second.at, guess.at);
     assert_eq!(find(&*store, second.id).await.unwrap().unwrap().status, Status::Delayed);
 }
+
+/// As [`keep`] does once.
+async fn look(store: &dyn Store) -> State {
+    let (_, state) = load(store, NAME).await.unwrap().unwrap();
+    let record = find(store, state.next.as_ref().unwrap().id).await.unwrap();
+    keep_one(store, NAME, &state, record.as_ref()).await.unwrap();
+    load(store, NAME).await.unwrap().unwrap().1
+}
+
+#[tokio::test]
+async fn a_run_that_was_planned_before_the_clock_was_turned_back_is_planned_anew() {
+    const DAY: i64 = 86_400_000;
+    for paused in [false, true] {
+        let machine = crate::clock::Simulated::new();
+        let store = MemoryStore::new(machine.clock());
+        let when = super::super::when::When::every(Duration::from_secs(1)).unwrap();
+        define(&*store, NAME, &Definition { when, ..definition("{}") }, false).await.unwrap();
+        let before = look(&*store).await.next.unwrap();
+        if paused {
+            // What ran last was a run of a day that has not come yet.
+            let run = |state: &mut State| state.last = Some(before.at);
+            assert!(change(&*store, NAME, run).await.unwrap());
+        }
+        machine.jump(-DAY);
+        let sweep = crate::store::Sweep {
+            max: 9,
+            lease: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(3),
+            crashes_max: 3,
+        };
+        for _ in 0..12 {
+            store.sweep(sweep).await.unwrap();
+            machine.pass(1_000);
+        }
+        if paused {
+            assert!(change(&*store, NAME, State::pause).await.unwrap());
+            assert!(change(&*store, NAME, State::resume).await.unwrap());
+        }
+        let now = to_ms(store.now().unwrap());
+        let after = look(&*store).await.next.unwrap();
+        assert!(after.at > now && after.at <= now + 1_000, "{} ms ahead", after.at.abs_diff(now));
+        assert_eq!(find(&*store, before.id).await.unwrap().unwrap().status, Status::Cancelled);
+        assert_eq!(look(&*store).await.next.unwrap(), after, "once");
+    }
+}
+
+#[test]
+fn a_plan_changes_only_if_the_clock_was_turned_back_by_more_than_lies_between_two_runs() {
+    use super::super::when::When;
+    const HOUR: u64 = 3_600_000;
+    let cron = |expression: &str| When::Cron { expression: expression.to_owned(), timezone: "UTC".to_owned() };
+    let every = |ms| When::Every { ms };
+    // 2026-01-05, 09:00.
+    let ran = 1_767_603_600_000;
+    for (when, back, changes) in [
+        (every(1_000), 4_000, false),
+        (every(1_000), 6_000, true),
+        (every(HOUR), HOUR - 60_000, false),
+        (every(HOUR), HOUR + 60_000, true),
+        (cron("0 9 * * *"), HOUR, false),
+        (cron("0 9 * * *"), 4 * HOUR, true),
+        (cron("* * * * *"), 30_000, false),
+        (cron("* * * * *"), 90_000, true),
+        (cron("0 9 1 1 *"), 48 * HOUR, false),
+        (When::Once { at: ran + HOUR }, 48 * HOUR, false),
+    ] {
+        let mut state = State::new(Definition { when, ..definition("{}") }, false);
+        state.last = Some(ran);
+        state.begin(ran + 10).unwrap();
+        assert!(!state.is_too_far(ran), "a guess");
+        assert!(state.confirm(ran + 10).unwrap());
+        let when = state.definition.when.to_string();
+        assert!(!state.is_too_far(ran + 10) && !state.is_too_far(ran + 100 * HOUR), "{when}: not turned back");
+        assert_eq!(state.is_too_far(ran - back), changes, "{when}: {back} ms");
+    }
+}

@@ -41,4 +41,8 @@ impl Store for Copying {
     fn retention(&self) -> Prune {
         self.0.retention()
     }
+
+    fn now(&self) -> Option<std::time::SystemTime> {
+        self.0.now()
+    }
 }

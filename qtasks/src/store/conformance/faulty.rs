@@ -148,6 +148,10 @@ impl Store for Faulty {
     fn retention(&self) -> Prune {
         self.store.retention()
     }
+
+    fn now(&self) -> Option<std::time::SystemTime> {
+        self.store.now()
+    }
 }
 
 /// Repeats what failed with [`Unavailable`](ErrorKind::Unavailable), with the very same arguments, until it is
@@ -229,5 +233,9 @@ impl Store for Persistent {
 
     fn retention(&self) -> Prune {
         self.0.retention()
+    }
+
+    fn now(&self) -> Option<std::time::SystemTime> {
+        self.0.now()
     }
 }

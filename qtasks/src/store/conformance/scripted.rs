@@ -121,4 +121,8 @@ impl Store for Scripted {
     fn retention(&self) -> Prune {
         self.store.retention()
     }
+
+    fn now(&self) -> Option<std::time::SystemTime> {
+        self.store.now()
+    }
 }

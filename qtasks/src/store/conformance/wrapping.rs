@@ -106,4 +106,8 @@ impl Store for Deaf {
     fn retention(&self) -> Prune {
         self.0.retention()
     }
+
+    fn now(&self) -> Option<std::time::SystemTime> {
+        self.0.now()
+    }
 }

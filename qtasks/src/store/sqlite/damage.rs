@@ -206,6 +206,8 @@ pub(super) fn state_sum(state: &State) -> i64 {
         clock.offset,
         clock.confirmed,
         clock.jumped.unwrap_or(i64::MIN),
+        clock.apart.map_or(i64::MIN, |apart| apart.by),
+        clock.apart.map_or(i64::MIN, |apart| apart.since),
     ] {
         sum.integer(number);
     }

@@ -23,7 +23,9 @@ impl Tx<'_> {
     /// of another boot is replaced; unless the sweeps go on without a gap, the wall clock may have been wrong since.
     pub(super) fn agree(&mut self, clock: &Clock) -> rusqlite::Result<()> {
         let state = self.state()?;
+        let known = state.clock.mark != 0;
         if clock.join(&mut state.clock)
+            && known
             && let Some(swept) = state.mark.swept_at
             && clock.now_ms().abs_diff(swept) > GAP_MS
         {

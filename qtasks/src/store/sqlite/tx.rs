@@ -13,7 +13,7 @@ use super::super::{
 };
 use super::damage::{count_sum, doc_sum, pair_sum, state_sum};
 use super::rows::{self, Changed, Found, Place, Statements, nanos, signed, unsigned};
-use crate::clock::agreed::Agreed;
+use crate::clock::agreed::{Agreed, Apart};
 use crate::error::Error;
 use crate::event::named_hash;
 use crate::task::{Status, TaskId};
@@ -125,7 +125,7 @@ impl<'a> Tx<'a> {
         {
             let sql = "UPDATE state SET next_n = ?1, ended_tasks = ?2, ended_bytes = ?3, swept_at = ?4, \
                  spare_until = ?5, lease_max = ?6, clock_mark = ?7, clock_offset = ?8, clock_confirmed = ?9, \
-                 clock_jumped = ?10, sum = ?11";
+                 clock_jumped = ?10, clock_apart = ?11, clock_apart_since = ?12, sum = ?13";
             let State { next_n, ended_tasks, ended_bytes, mark, clock } = state;
             self.db.prepare_cached(sql)?.execute(rusqlite::params![
                 next_n,
@@ -138,6 +138,8 @@ impl<'a> Tx<'a> {
                 clock.offset,
                 clock.confirmed,
                 clock.jumped,
+                clock.apart.map(|apart| apart.by),
+                clock.apart.map(|apart| apart.since),
                 self.rows.sums.then(|| state_sum(&state)),
             ])?;
         }
@@ -594,8 +596,9 @@ impl<'a> Tx<'a> {
 /// The row of `state`, and its checksum.
 pub(super) fn read_state(db: &Connection) -> rusqlite::Result<(State, Option<i64>)> {
     let sql = "SELECT next_n, ended_tasks, ended_bytes, swept_at, spare_until, lease_max, clock_mark, clock_offset, \
-         clock_confirmed, clock_jumped, sum FROM state";
+         clock_confirmed, clock_jumped, clock_apart, clock_apart_since, sum FROM state";
     db.prepare_cached(sql)?.query_row([], |row| {
+        let apart = row.get::<_, Option<i64>>(10)?.zip(row.get::<_, Option<i64>>(11)?);
         let state = State {
             next_n: row.get(0)?,
             ended_tasks: row.get(1)?,
@@ -605,9 +608,15 @@ pub(super) fn read_state(db: &Connection) -> rusqlite::Result<(State, Option<i64
                 spare_until: unsigned(row.get(4)?),
                 lease_max: unsigned(row.get(5)?),
             },
-            clock: Agreed { mark: row.get(6)?, offset: row.get(7)?, confirmed: row.get(8)?, jumped: row.get(9)? },
+            clock: Agreed {
+                mark: row.get(6)?,
+                offset: row.get(7)?,
+                confirmed: row.get(8)?,
+                jumped: row.get(9)?,
+                apart: apart.map(|(by, since)| Apart { by, since }),
+            },
         };
-        Ok((state, row.get(10)?))
+        Ok((state, row.get(12)?))
     })
 }
 
