@@ -23,12 +23,13 @@ struct User {
     name: String,
 }
 
-// After a crash a task runs again, and its handler may be called again for a value that was saved but not yet in the
-// log. So the key is (task, index): saving the value of that place twice is the same as saving it once.
+// After a crash a task runs again, and its handler may be called again for a place that was saved but is not yet in the
+// log, with another value if the body yields another one. So the key is (task, index), and the last value replaces those
+// before it: that one is in the log.
 fn save_to_db(user: User) -> rusqlite::Result<String> {
     let db = DB.lock().unwrap_or_else(PoisonError::into_inner);
     let row = (user.task.to_string(), user.index, &user.name);
-    db.execute("INSERT INTO users VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row)?;
+    db.execute("INSERT INTO users VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name", row)?;
     Ok(user.name)
 }
 
@@ -55,9 +56,9 @@ async fn main() -> anyhow::Result<()> {
     assert_eq!(task.returning, ["user_0", "user_1", "user_2", "user_3", "user_4"]);
     assert_eq!(saved()?, task.returning);
 
-    // The handler again, for a value that is saved already: nothing changes.
-    save_to_db(User { task: task.id, index: 4, name: "user_4".to_owned() })?;
-    assert_eq!(saved()?.len(), 5);
+    // The handler again, for a place that is saved already: there is still one row, with the value that came last.
+    save_to_db(User { task: task.id, index: 4, name: "another".to_owned() })?;
+    assert_eq!(saved()?, ["user_0", "user_1", "user_2", "user_3", "another"]);
     app.shutdown().await?;
     Ok(())
 }

@@ -141,7 +141,7 @@ async fn answered<'a, T>(call: impl Fn() -> Answer<'a, T>) -> Result<T, TaskFail
         match call().await {
             Ok(answer) => return Ok(answer),
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                tracing::warn!(%error, "the store did not answer a built-in task; trying again in {REPEAT:?}");
+                crate::trouble::store_failed(&error, "the store did not answer a built-in task; trying again");
                 tokio::time::sleep(REPEAT).await;
             }
             Err(error) => return Err(failed(&error)),

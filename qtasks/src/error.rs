@@ -14,6 +14,8 @@ pub struct Error {
     kind: ErrorKind,
     message: Box<str>,
     failure: Option<Box<TaskFailure>>,
+    /// What may be told of it to anybody: no path, no SQL, nothing that was stored.
+    told: Option<&'static str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -81,7 +83,7 @@ impl fmt::Display for ErrorKind {
 impl Error {
     /// Makes an error of a kind, with a message in lower case that names the thing, the rule and the way out.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into().into(), failure: None, source: None }
+        Error { kind, message: message.into().into(), failure: None, told: None, source: None }
     }
 
     /// Adds what caused it, for [`source`](std::error::Error::source).
@@ -91,12 +93,26 @@ impl Error {
         self
     }
 
+    /// Adds the cause in words that may be told to anybody, such as a client of a server.
+    #[cfg(any(feature = "http", feature = "sqlite"))]
+    #[must_use]
+    pub(crate) fn with_told(mut self, cause: &'static str) -> Self {
+        self.told = Some(cause);
+        self
+    }
+
+    /// Returns the cause in words that may be told to anybody, if there are any.
+    #[cfg(feature = "http")]
+    pub(crate) fn told(&self) -> Option<&'static str> {
+        self.told
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Invalid, message)
     }
 
     pub(crate) fn task_failed(message: String, failure: TaskFailure) -> Self {
-        Error { kind: ErrorKind::TaskFailed, message: message.into(), failure: Some(Box::new(failure)), source: None }
+        Error { failure: Some(Box::new(failure)), ..Error::new(ErrorKind::TaskFailed, message) }
     }
 
     /// What the caller can do about it.
@@ -111,7 +127,8 @@ impl Error {
 
     /// The same kind and message again, for a second reader of one failed read. The source stays with the first.
     pub(crate) fn again(&self) -> Self {
-        Error { kind: self.kind, message: self.message.clone(), failure: self.failure.clone(), source: None }
+        let Error { kind, message, failure, told, .. } = self;
+        Error { kind: *kind, message: message.clone(), failure: failure.clone(), told: *told, source: None }
     }
 }
 
@@ -121,7 +138,7 @@ impl fmt::Debug for Error {
         if !f.alternate() {
             return fmt::Display::fmt(self, f);
         }
-        let Error { kind, message, failure, source } = self;
+        let Error { kind, message, failure, source, .. } = self;
         let mut parts = f.debug_struct("Error");
         parts.field("kind", kind).field("message", message).field("failure", failure).field("source", source).finish()
     }

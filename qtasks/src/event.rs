@@ -584,6 +584,13 @@ impl EventBatch {
 }
 
 impl EventRef<'_> {
+    /// Returns the data, sharing the batch's memory.
+    #[cfg(feature = "http")]
+    pub(crate) fn bytes(&self) -> Bytes {
+        let start = self.start as usize;
+        self.body.bytes.slice(start..start + self.data.len())
+    }
+
     /// The data as JSON of its own, sharing the batch's memory; `null` where there is none.
     pub fn json(&self) -> Json {
         if self.data.is_empty() {

@@ -17,7 +17,7 @@
 //! | `POST /v1/registry/{task}` | add | its arguments alone, and the rest as of `POST /v1/tasks` |
 //! | `GET /openapi.json` | read | all of this as OpenAPI 3.1, with an operation for each task function; with the feature `schema` it has their types |
 //! | `GET /health` | none | 200 `OK` |
-//! | `GET /ready` | none | 200 while the store answers, else 503 |
+//! | `GET /ready` | none | 200 while the store answers and takes what is written, else 503 with the cause, such as a full disk |
 //! | `GET /metrics` | read | for Prometheus: `qtasks_tasks{queue,status}` and `qtasks_queue_paused{queue}` of the store, then what [`Service::metrics`] gives |
 //! | `GET /` | none | a page for browsers: the tasks and their logs, live, with the token of whoever looks at them |
 //!
@@ -50,14 +50,14 @@
 //! | --- | --- | --- |
 //! | somebody else's requests | bearer [`Tokens`] with scopes, compared in constant time; without any, nobody may do anything | `access::every_route_needs_its_scope`, `access::nobody_gets_in_unless_it_is_said` |
 //! | no tokens where others can come | refused when it begins to listen | `wire::without_tokens_it_serves_this_machine_only` |
-//! | a token in the address of an `EventSource` | a ticket: for one task, for a while, only to read | `access::a_ticket_lets_a_browser_watch_one_task` |
-//! | a page of another origin | no CORS; what changes something is JSON, and has a bearer or comes from the same origin | `access::a_page_of_another_origin_changes_nothing` |
-//! | a stranger's name for this address | [`Service::hosts`]; `serve` answers to its own address and `localhost` only | `access::it_answers_to_its_own_names_only` |
+//! | a token in the address of an `EventSource` | a ticket: for one task, for a while, only to read, in the spelling that was issued | `access::a_ticket_lets_a_browser_watch_one_task` |
+//! | a page of another origin | no CORS; what changes something is JSON, and has a token that is known or comes from the same origin, by `Origin` and `Sec-Fetch-Site` | `access::a_page_of_another_origin_changes_nothing` |
+//! | a stranger's name for this address | [`Service::hosts`]; `serve` answers to its own address and `localhost` only; a request with two hosts is refused | `access::it_answers_to_its_own_names_only` |
 //! | markup in what tasks say | the page sets text as text, and runs nothing but its own script | `pages::the_page_and_what_it_needs_come_from_here` |
 //! | a link that does something | what is got stays as it is | `tasks::getting_changes_nothing` |
 //! | large, deep and endless requests | bodies of 1 MiB in 30 s, JSON 128 levels deep, headers of 64 KiB in 10 s, so many connections | `wire::slow_clients_lose_their_connections`, `tasks::what_is_wrong_with_a_request_is_named` |
 //! | malformed requests | refused with a problem or a bare status | `wire::malformed_requests_are_refused_and_the_server_goes_on` |
-//! | a client that stops reading | it holds a quarter MiB of a log and, on Linux, 128 KiB in the system; when it goes on it is served from the store | `crowd::who_stops_reading_holds_up_nobody_and_little_memory`, `events::a_slow_reader_is_served_from_the_store` |
+//! | a client that stops reading | logs are sent in pieces of 64 KiB: it holds at most a quarter MiB, or one value if that is larger, and on Linux 128 KiB in the system; when it goes on it is served from the store | `crowd::who_stops_reading_holds_up_nobody_and_little_memory`, `crowd::stalled::a_client_that_does_not_read_costs_little_memory`, `events::a_slow_reader_is_served_from_the_store` |
 //! | another user of the machine | a socket has mode 0600, in a folder that only its owner may write to; so has the file of tokens, else it is refused | `wire::a_socket_is_the_users_own`, `cli/tokens` |
 //! | what is secret in what is said | no tokens, arguments or values in logs; no SQL, paths or backtraces in answers | `access::every_route_needs_its_scope` |
 
@@ -88,6 +88,7 @@ mod metrics;
 mod openapi;
 mod problem;
 mod read;
+mod ready;
 mod seeds;
 mod serve;
 mod tasks;
@@ -111,6 +112,7 @@ pub fn service(app: &Qtasks) -> Service {
         hosts: None,
         recorded: None,
         body_time: Duration::from_secs(30),
+        ready: ready::Readiness::default(),
         closing: app.core().closed(),
     })
 }
@@ -133,6 +135,7 @@ struct Inner {
     recorded: Option<metrics::Recorded>,
     /// A body comes within so long.
     body_time: Duration,
+    ready: ready::Readiness,
     /// Streams end.
     closing: CancellationToken,
 }

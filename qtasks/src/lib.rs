@@ -19,6 +19,7 @@ mod erased;
 mod registry;
 mod schema;
 mod spans;
+mod trouble;
 
 mod clock;
 pub mod store;

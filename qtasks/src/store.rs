@@ -537,7 +537,9 @@ impl Room {
         if part.is_empty() || (self.any && bytes > self.bytes) {
             return None;
         }
-        *self = Room { events: self.events - part.len(), bytes: self.bytes.saturating_sub(bytes), any: true };
+        // What comes behind a batch that was cut may be smaller, and must wait for the rest of it all the same.
+        let events = if part.end_seq() < batch.end_seq() { 0 } else { self.events - part.len() };
+        *self = Room { events, bytes: self.bytes.saturating_sub(bytes), any: true };
         Some(part)
     }
 }

@@ -37,7 +37,13 @@ const PAGE: usize = 4096;
 /// What a tail keeps for watchers that are a little behind.
 const TAIL_EVENTS: usize = 65_536;
 const TAIL_BYTES: usize = 16 << 20;
-/// How many events are looked through at once for the last yield before a place.
+/// What a tail keeps for each connection, where only connections watch it: one that does not read costs no more.
+const TAIL_BYTES_EACH: usize = 128 << 10;
+/// Estimated memory that a batch takes beside its events, in bytes.
+const BATCH_BYTES: usize = 512;
+/// How many bytes of events are read for a tail at once.
+const TAIL_PAGE_BYTES: usize = 4 << 20;
+/// At most so many events are looked through at once for the last yield before a place.
 const BACK: u64 = 256;
 /// How long to wait before a read that failed is repeated.
 const REPEAT: Duration = Duration::from_millis(100);
@@ -161,7 +167,7 @@ impl Hub {
             return;
         }
         if !self.waits.load(Ordering::Relaxed) {
-            let read = Read { id: tail.id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events };
+            let read = Read { id: tail.id, from_seq, limit: PAGE, bytes_max: TAIL_PAGE_BYTES, what: What::Events };
             match page::read(&*self.store, read).now_or_never() {
                 Some(Ok(slice)) => {
                     let all = slice.next_seq > slice.tail && !slice.ended;
@@ -305,6 +311,7 @@ impl Hub {
             ring: Mutex::new(ring),
             grown: watch::Sender::new(()),
             connections: AtomicU32::new(0),
+            others: AtomicU32::new(0),
             nudge: Arc::new(Notify::new()),
         });
         tails.insert(id, Arc::downgrade(&tail));
@@ -362,6 +369,8 @@ struct Tail {
     grown: watch::Sender<()>,
     /// How many of those who watch pass it on to a connection.
     connections: AtomicU32,
+    /// How many of those who watch are in this process.
+    others: AtomicU32,
     /// Tells the pump to look.
     nudge: Arc<Notify>,
 }
@@ -405,11 +414,15 @@ impl Tail {
             return;
         }
         let new = !slice.events.is_empty();
-        ring.push(slice);
+        let connections = self.connections.load(Ordering::Relaxed);
+        let bytes_max = match self.others.load(Ordering::Relaxed) {
+            0 => (connections as usize).saturating_mul(TAIL_BYTES_EACH).clamp(TAIL_BYTES_EACH, TAIL_BYTES),
+            _ => TAIL_BYTES,
+        };
+        ring.push(slice, bytes_max);
         if !new && !ring.ended {
             return;
         }
-        let connections = self.connections.load(Ordering::Relaxed);
         if connections >= CROWD && !ring.ended {
             // It is told together with what came before.
             if ring.telling {
@@ -425,6 +438,11 @@ impl Tail {
         }
         drop(ring);
         self.grown.send_replace(());
+    }
+
+    /// The number of those who watch by a connection, or within this process.
+    fn watchers(&self, connected: bool) -> &AtomicU32 {
+        if connected { &self.connections } else { &self.others }
     }
 
     /// What there is from `seq` on, for one who may be in a crowd.
@@ -480,24 +498,29 @@ impl Ring {
         (self.next_seq, self.ended || self.failed.is_some())
     }
 
-    fn push(&mut self, slice: Slice) {
-        for batch in slice.events {
-            self.bytes += batch.bytes();
-            self.batches.push_back(batch.into());
+    /// Takes what was read, and lets go of the oldest so that about `bytes_max` bytes are kept, or one batch.
+    fn push(&mut self, slice: Slice, bytes_max: usize) {
+        for piece in slice.events.iter().flat_map(Shared::pieces) {
+            self.bytes += piece.weight() + BATCH_BYTES;
+            self.batches.push_back(piece);
         }
         self.next_seq = slice.next_seq;
         if self.rewinds.len() != slice.rewinds.len() {
             self.rewinds = slice.rewinds.into();
         }
         self.ended = slice.ended && slice.next_seq > slice.tail;
-        while self.next_seq - self.start_seq > TAIL_EVENTS as u64 || self.bytes > TAIL_BYTES {
+        let is_over = |ring: &Self| {
+            let events = ring.next_seq - ring.start_seq;
+            events > TAIL_EVENTS as u64 || (ring.bytes > bytes_max && ring.batches.len() > 1)
+        };
+        while is_over(self) {
             let Some(old) = self.batches.pop_front() else { break };
-            self.bytes -= old.bytes();
+            self.bytes -= old.weight() + BATCH_BYTES;
             self.start_seq = old.end_seq();
         }
     }
 
-    /// What there is from `seq` on: batches, until they have so many bytes.
+    /// What there is from `seq` on: batches of at most `bytes_max` bytes together, but at least one.
     fn from(&self, seq: u64, bytes_max: usize) -> Newest {
         if seq < self.start_seq {
             return Newest::Behind;
@@ -511,12 +534,14 @@ impl Ring {
         }
         let first = self.batches.partition_point(|b| b.end_seq() <= seq);
         let mut bytes = 0;
-        let some = self.batches.iter().skip(first).take_while(|batch| {
-            let more = bytes < bytes_max;
-            bytes += batch.bytes();
-            more
-        });
-        let batches: Vec<_> = some.map(|batch| batch.since(seq)).collect();
+        let newer = self.batches.iter().skip(first).map(|batch| batch.since(seq));
+        let batches: Vec<_> = newer
+            .take_while(|batch| {
+                let is_first = bytes == 0;
+                bytes += batch.weight();
+                is_first || bytes <= bytes_max
+            })
+            .collect();
         let next_seq = batches.last().map_or(seq, |batch| batch.end_seq());
         Newest::Part(Part { batches, rewinds: Arc::clone(&self.rewinds), next_seq })
     }
@@ -544,8 +569,8 @@ async fn pump(store: Arc<dyn Store>, id: TaskId, tail: Weak<Tail>, nudge: Arc<No
         if over {
             return;
         }
-        let read =
-            page::read(&*store, Read { id, from_seq, limit: PAGE, bytes_max: usize::MAX, what: What::Events }).await;
+        let read = Read { id, from_seq, limit: PAGE, bytes_max: TAIL_PAGE_BYTES, what: What::Events };
+        let read = page::read(&*store, read).await;
         let Some(tail) = tail.upgrade() else { return };
         match read {
             Ok(slice) => {
@@ -561,7 +586,7 @@ async fn pump(store: Arc<dyn Store>, id: TaskId, tail: Weak<Tail>, nudge: Arc<No
                 }
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                tracing::warn!(%error, %id, "the log could not be read; trying again");
+                crate::trouble::store_failed(&error, "a log could not be read; trying again");
                 drop(tail);
                 tokio::time::sleep(REPEAT).await;
             }
@@ -645,9 +670,9 @@ impl Cursor {
     }
 
     async fn read(&self) -> Result<Slice> {
-        // One that holds little at once reads little at once: a value is seldom smaller than that.
-        let limit = PAGE.min(self.part_bytes / 64);
-        let read = Read { id: self.id, from_seq: self.next_seq, limit, bytes_max: usize::MAX, what: What::Events };
+        // The memory that events take beside their data counts as well.
+        let limit = PAGE.min(self.part_bytes / shared::EVENT_BYTES);
+        let read = Read { id: self.id, from_seq: self.next_seq, limit, bytes_max: self.part_bytes, what: What::Events };
         page::read_on(&*self.hub.store, read).await
     }
 
@@ -664,7 +689,7 @@ impl Cursor {
         } else if self.tail.is_none() {
             // Who is ahead of the log waits for it to come there: others share the tail.
             let tail = self.hub.attach(self.id, self.next_seq.min(slice.tail.saturating_add(1)));
-            tail.connections.fetch_add(self.is_connected().into(), Ordering::Relaxed);
+            tail.watchers(self.is_connected()).fetch_add(1, Ordering::Relaxed);
             let grown = tail.grown.subscribe();
             self.tail = Some((tail, grown));
         }
@@ -678,30 +703,42 @@ impl Cursor {
 
     fn detach(&mut self) {
         if let Some((tail, _)) = self.tail.take() {
-            tail.connections.fetch_sub(self.is_connected().into(), Ordering::Relaxed);
+            tail.watchers(self.is_connected()).fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// How many yields held when the log ended with `seq`.
     pub(crate) async fn held_at(&self, seq: u64) -> Result<u64> {
-        let mut to = seq;
+        // Most often the last event tells: more are read only where it does not.
+        let (mut to, mut back) = (seq, 1);
         loop {
-            let from_seq = to.saturating_sub(BACK).max(1);
-            let limit = usize::try_from(to - from_seq + 1).expect("no more than that");
-            let read = Read { id: self.id, from_seq, limit, bytes_max: usize::MAX, what: What::Events };
-            let slice = page::read_on(&*self.hub.store, read).await?;
-            if slice.tail < seq {
-                let (id, tail) = (self.id, slice.tail);
-                let message = format!("the log of task {id} ends at {tail}, before {seq}: read again from the start");
-                return Err(Error::new(ErrorKind::Reset, message));
+            let from_seq = to.saturating_sub(back - 1).max(1);
+            let (mut held, mut next_seq) = (None, from_seq);
+            while next_seq <= to {
+                let limit = usize::try_from(to - next_seq + 1).expect("no more than that");
+                let read =
+                    Read { id: self.id, from_seq: next_seq, limit, bytes_max: TAIL_PAGE_BYTES, what: What::Events };
+                let slice = page::read_on(&*self.hub.store, read).await?;
+                if slice.tail < seq {
+                    let (id, tail) = (self.id, slice.tail);
+                    let message =
+                        format!("the log of task {id} ends at {tail}, before {seq}: read again from the start");
+                    return Err(Error::new(ErrorKind::Reset, message));
+                }
+                let last = slice.events.iter().rev().find_map(|batch| {
+                    batch.iter().rev().find_map(|event| match event.code {
+                        EventCode::Yield => Some(event.index + 1),
+                        EventCode::Rewind => Some(event.index),
+                        _ => None,
+                    })
+                });
+                held = last.or(held);
+                if slice.next_seq <= next_seq {
+                    break;
+                }
+                next_seq = slice.next_seq;
             }
-            let held = slice.events.iter().rev().find_map(|batch| {
-                batch.iter().rev().find_map(|event| match event.code {
-                    EventCode::Yield => Some(event.index + 1),
-                    EventCode::Rewind => Some(event.index),
-                    _ => None,
-                })
-            });
+            back = (back * 4).min(BACK);
             match held {
                 Some(held) => return Ok(held),
                 None if from_seq == 1 => return Ok(0),

@@ -313,7 +313,7 @@ impl Worker {
             let sent = Instant::now();
             match self.store.claim(claim.clone()).instrument(spans::claim(&claim)).await {
                 Ok(claimed) => return Some((claimed, sent)),
-                Err(error) => tracing::warn!(%error, "no tasks could be claimed; trying again in {wait:?}"),
+                Err(error) => crate::trouble::store_failed(&error, "no tasks could be claimed; trying again"),
             }
             if self.closing.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 // What an answer that was lost gave is to be given back.

@@ -328,6 +328,40 @@ async fn who_waits_to_write_says_so() {
     app.shutdown().await.unwrap();
 }
 
+/// Another process that has the lock for too long: who adds is told so, and nothing was added; a heartbeat waits on.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_too_long_for_another_process_is_refused_and_nothing_was_done() {
+    let path = scratch().join("q.db");
+    let store = apart(&path);
+    let app = Qtasks::builder().with_store(store.clone()).tasks([plain::spec()]).open().await.unwrap();
+    let lock = Connection::open(&path).unwrap();
+    lock.busy_timeout(soon()).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let mut heartbeat = store.extend(Vec::new(), soon());
+    let start = std::time::Instant::now();
+    let adds = (0..20).map(|i| {
+        let app = app.clone();
+        tokio::spawn(async move { plain::add_task(i, 2).on(&app).await })
+    });
+    let adds: Vec<_> = adds.collect();
+    for add in futures::future::join_all(adds).await {
+        let error = add.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("in use by another process"), "{error}");
+    }
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_secs(5) && waited < soon(), "{waited:?}");
+    // So is who cancels.
+    let cancelled = store.cancel(qtasks::TaskId::new(), "no".into()).await.unwrap_err();
+    assert_eq!(cancelled.kind(), ErrorKind::Unavailable, "it was not looked for");
+    assert!(futures::FutureExt::now_or_never(&mut heartbeat).is_none(), "a heartbeat is never refused");
+    lock.execute_batch("COMMIT").unwrap();
+    assert_eq!(heartbeat.await.unwrap(), []);
+    assert!(store.stats().await.unwrap().queues.is_empty(), "what was refused was not done");
+    plain::add_task(1, 2).on(&app).await.unwrap();
+    app.shutdown().await.unwrap();
+}
+
 /// A job that fails takes none of those with it that came meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_fails_leaves_all_others_their_answers() {

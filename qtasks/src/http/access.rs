@@ -27,9 +27,13 @@ impl Default for Access {
     }
 }
 
-/// The bearer token that a request has.
+/// The bearer token that a request has. Two headers are none: others may look at the one that is not looked at here.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let mut sent = headers.get_all(header::AUTHORIZATION).iter();
+    let (scheme, token) = sent.next()?.to_str().ok()?.split_once(' ')?;
+    if sent.next().is_some() {
+        return None;
+    }
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
@@ -70,6 +74,12 @@ impl Access {
         }
     }
 
+    /// Whether a request has a token that is known here. Where nobody is asked for one, none is.
+    fn knows_bearer(&self, headers: &HeaderMap) -> bool {
+        let token = self.tokens().zip(bearer(headers));
+        token.is_some_and(|(tokens, token)| tokens.scopes(token).is_some())
+    }
+
     pub(super) fn tokens(&self) -> Option<&Tokens> {
         match self {
             Access::Tokens(tokens) => Some(tokens),
@@ -94,9 +104,9 @@ pub(super) async fn guard(State(inner): Shared, request: Request, next: Next) ->
 
 fn check(inner: &Arc<Inner>, request: &Request) -> Result<(), Problem> {
     let headers = request.headers();
-    let host = host_of(request);
+    let host = host_of(request)?;
     if let Some(hosts) = &inner.hosts {
-        let name = host.as_deref().map(without_port);
+        let name = host.map(without_port);
         if !name.is_some_and(|name| hosts.iter().any(|host| host.eq_ignore_ascii_case(name))) {
             let detail = "this server does not answer to that `Host`: add it to its hosts";
             return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "host", detail));
@@ -106,19 +116,37 @@ fn check(inner: &Arc<Inner>, request: &Request) -> Result<(), Problem> {
         return Ok(());
     }
     // What has a body is JSON besides: see `input::body`.
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
-    if bearer(headers).is_none() && authority != host.as_deref() {
-        let detail = "a page of another origin may change nothing without a token";
+    if is_foreign(headers, host) && !inner.access.knows_bearer(headers) {
+        let detail = "a page of another origin may change nothing without a token that is known here";
         return Err(Problem::new(StatusCode::FORBIDDEN, "origin", detail));
     }
     Ok(())
 }
 
-/// The host that was asked for, with its port: of HTTP/2 the authority.
-fn host_of(request: &Request) -> Option<String> {
-    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    header.or_else(|| request.uri().authority().map(|authority| authority.as_str())).map(str::to_owned)
+/// Whether a browser says that a page of another origin than `host` made the request. Programs say nothing of the kind.
+fn is_foreign(headers: &HeaderMap, host: Option<&str>) -> bool {
+    let from_elsewhere = headers.get_all(header::ORIGIN).iter().any(|origin| {
+        let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
+        authority.zip(host).is_none_or(|(authority, host)| !authority.eq_ignore_ascii_case(host))
+    });
+    // `none` is the user's own doing, such as an address that was typed. A page of the same site may be anybody's.
+    let is_own = |site: &HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
+    from_elsewhere || headers.get_all("sec-fetch-site").iter().any(|site| !is_own(site))
+}
+
+/// The host that was asked for, with its port: of HTTP/2 the authority. If a request names two, what is between may
+/// have looked at the other one.
+fn host_of(request: &Request) -> Result<Option<&str>, Problem> {
+    let mut headers = request.headers().get_all(header::HOST).iter();
+    let header = headers.next();
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let differs =
+        |authority: &str| header.is_some_and(|header| !header.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
+    if headers.next().is_some() || authority.is_some_and(differs) {
+        let detail = "the request names more than one host: send one `Host`, the same as in the address";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "host", detail));
+    }
+    Ok(header.and_then(|host| host.to_str().ok()).or(authority))
 }
 
 fn without_port(host: &str) -> &str {

@@ -152,21 +152,24 @@ impl Tokens {
 
     /// A ticket to watch one task until a time. Nobody can make one without the tokens.
     pub(super) fn ticket(&self, id: TaskId, until: SystemTime) -> Option<String> {
-        let until = to_ms(until);
+        self.signed(id, to_ms(until))
+    }
+
+    /// Whether a ticket is for this task, and still good. Only the spelling that was issued is accepted: a number can be
+    /// written in other ways, and whoever keeps a list of tickets must not be got round by one of them.
+    pub(super) fn admits(&self, ticket: &str, id: TaskId, now: SystemTime) -> bool {
+        let Some((until, _)) = ticket.split_once('.') else { return false };
+        let Ok(until) = u64::from_str_radix(until, 16) else { return false };
+        let Some(expected) = self.signed(id, until) else { return false };
+        let same: Choice = expected.as_bytes().ct_eq(ticket.as_bytes());
+        bool::from(same) && to_ms(now) < until
+    }
+
+    /// The one spelling of a ticket for a task until a time, in milliseconds.
+    fn signed(&self, id: TaskId, until: u64) -> Option<String> {
         let mut mac = self.key()?;
         mac.update(&payload(id, until));
         Some(format!("{until:x}.{}", hex(&mac.finalize().into_bytes())))
-    }
-
-    /// Whether a ticket is for this task, and still good.
-    pub(super) fn admits(&self, ticket: &str, id: TaskId, now: SystemTime) -> bool {
-        let Some((until, signature)) = ticket.split_once('.') else { return false };
-        let Ok(until) = u64::from_str_radix(until, 16) else { return false };
-        let Some(mut mac) = self.key() else { return false };
-        mac.update(&payload(id, until));
-        let expected = hex(&mac.finalize().into_bytes());
-        let same: Choice = expected.as_bytes().ct_eq(signature.as_bytes());
-        bool::from(same) && to_ms(now) < until
     }
 }
 
@@ -201,6 +204,22 @@ mod tests {
         assert!(!tokens.admits(&ticket, id, now + Duration::from_secs(61)), "too late");
         let later = format!("f{ticket}");
         assert!(!tokens.admits(&later, id, now), "its time was changed");
+        let (until, signature) = ticket.split_once('.').unwrap();
+        for other in [
+            format!("+{ticket}"),
+            format!("0{ticket}"),
+            format!("{}.{signature}", until.to_uppercase()),
+            format!("{until}.{}", signature.to_uppercase()),
+            format!("{ticket}="),
+            format!("{ticket}."),
+            format!("{ticket} "),
+            format!(" {ticket}"),
+            format!("{until}..{signature}"),
+            format!("{until}.{}", &signature[..62]),
+        ] {
+            // A time without letters is the same in capitals.
+            assert!(other == ticket || !tokens.admits(&other, id, now), "another spelling: {other:?}");
+        }
         let others = Tokens::parse("0123456789abcdef read").unwrap();
         assert!(!others.admits(&ticket, id, now), "of other tokens");
         assert!(Tokens::none().ticket(id, now).is_none());

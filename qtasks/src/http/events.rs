@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::Stream;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::input;
@@ -21,7 +21,7 @@ use super::read::{Opened, Place, Reader, View};
 use super::tasks::{etag, limit_of};
 use super::{Answered, Inner, Shared};
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::EventRef;
 use crate::task::TaskId;
 use crate::watch::Part;
 
@@ -35,8 +35,11 @@ const COME_BACK: &[u8] = b"retry: 500\n";
 /// So often something is sent to whoever waits, lest somebody in between takes the connection for dead.
 const BEAT: Duration = Duration::from_secs(15);
 
-/// Frames are sent together up to so many bytes.
+/// Most bytes of small frames that are sent together.
 const TOGETHER: usize = 128 << 10;
+
+/// Most bytes that are given to a connection at once. A connection holds what it was given until all of it is sent.
+pub(super) const PIECE: usize = 64 << 10;
 
 /// How a log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -169,8 +172,8 @@ fn frames(opened: Opened, closing: CancellationToken) -> impl Stream<Item = Resu
         }
         loop {
             match next(&mut reader, &closing).await {
-                Next::Part(part) => for chunk in chunks(&part, &mut reader) {
-                    yield Ok(chunk);
+                Next::Part(part) => for piece in chunks(part, &mut reader).into_iter().flat_map(pieces) {
+                    yield Ok(piece);
                 },
                 Next::Word(word) => yield Ok(Bytes::from_static(word)),
                 Next::Last(word) => {
@@ -187,9 +190,28 @@ fn frames(opened: Opened, closing: CancellationToken) -> impl Stream<Item = Resu
     }
 }
 
-/// What a client is shown of a part: frames that follow each other as one, small ones together.
-fn chunks(part: &Part, reader: &mut Reader) -> Vec<Bytes> {
-    let shown = shown(part, reader);
+/// Cuts what is sent to a client into pieces. Pieces of what is large are copies: the whole is held no longer than until
+/// the last of them is taken, however slowly the client reads that one.
+pub(super) fn pieces(mut rest: Bytes) -> impl Iterator<Item = Bytes> {
+    let is_small = rest.len() <= PIECE;
+    std::iter::from_fn(move || match rest.len() {
+        0 => None,
+        _ if is_small => Some(std::mem::take(&mut rest)),
+        len => {
+            let piece = Bytes::copy_from_slice(&rest.split_to(len.min(PIECE)));
+            if rest.is_empty() {
+                rest = Bytes::new();
+            }
+            Some(piece)
+        }
+    })
+}
+
+/// What a client is shown of a part: frames that follow each other as one, small ones together. The part itself is not
+/// held while the client reads.
+fn chunks(part: Part, reader: &mut Reader) -> Vec<Bytes> {
+    let shown = shown(&part, reader);
+    drop(part);
     let (mut chunks, mut rest) = (Vec::new(), &shown[..]);
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -217,14 +239,14 @@ fn shown(part: &Part, reader: &mut Reader) -> Vec<Bytes> {
             for event in batch.iter() {
                 if !reader.shows(&event, &part.rewinds) {
                     if from_seq < event.seq {
-                        shown.push(frames.between(from_seq, event.seq));
+                        frames.between(from_seq, event.seq, &mut shown);
                     }
                     from_seq = event.seq + 1;
                 }
             }
         }
         if from_seq < batch.end_seq() {
-            shown.push(frames.between(from_seq, batch.end_seq()));
+            frames.between(from_seq, batch.end_seq(), &mut shown);
         }
     }
     shown
@@ -250,51 +272,56 @@ fn ndjson(opened: Opened, follow: bool, closing: CancellationToken) -> Response 
             };
             let mut lines = Vec::new();
             for event in part.batches.iter().flat_map(|batch| batch.iter()) {
+                if lines.len() >= PIECE {
+                    yield Ok(whole(&mut lines));
+                }
                 seq = event.seq;
                 // One that does not follow sees what there was when it came.
                 if (follow || seq <= record.tail) && reader.shows(&event, &part.rewinds) {
-                    serde_json::to_writer(&mut lines, &event.to_event()).expect("events are JSON");
-                    lines.push(b'\n');
+                    write_line(&event, &mut lines);
                 }
             }
-            yield Ok(Bytes::from(lines));
+            drop(part);
+            for piece in pieces(whole(&mut lines)) {
+                yield Ok(piece);
+            }
         }
     };
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-#[derive(Serialize)]
-struct Page {
-    events: Vec<Event>,
-    /// Where the next page begins.
-    next: u64,
-    /// Whether there is no next one.
-    ended: bool,
+/// Writes an event as JSON.
+fn write(event: &EventRef<'_>, out: &mut Vec<u8>) {
+    out.reserve(event.data.len() + 256);
+    serde_json::to_writer(out, &event.to_event()).expect("events are JSON");
+}
+
+fn write_line(event: &EventRef<'_>, out: &mut Vec<u8>) {
+    write(event, out);
+    out.push(b'\n');
+}
+
+/// Takes what was written, without the room that is left behind it.
+pub(super) fn whole(written: &mut Vec<u8>) -> Bytes {
+    std::mem::take(written).into_boxed_slice().into()
 }
 
 async fn page(parts: &Parts, opened: Opened, limit: usize) -> Answered {
-    let Opened { mut reader, record, .. } = opened;
+    let Opened { mut reader, record, past_end, .. } = opened;
     let tag = etag(&record, parts.uri.query());
     if let Some(tag) = &tag
         && parts.headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag)
     {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag.clone())]).into_response());
     }
-    let mut page = Page { events: Vec::new(), next: reader.next_seq(), ended: opened.past_end };
-    while page.events.len() < limit && page.next <= record.tail {
-        let Some(part) = reader.next().await? else { break };
-        for event in part.batches.iter().flat_map(|batch| batch.iter()) {
-            if page.events.len() == limit || event.seq > record.tail {
-                break;
-            }
-            page.next = event.seq + 1;
-            page.ended = event.code.is_end();
-            if reader.shows(&event, &part.rewinds) {
-                page.events.push(event.to_event());
-            }
-        }
-    }
-    let body = serde_json::to_vec(&page).expect("events are JSON");
+    // What is wrong with the log is told before the page begins.
+    let start = reader.next_seq();
+    let first = match start <= record.tail {
+        true => reader.next().await?,
+        false => None,
+    };
+    let body =
+        Body::from_stream(page_body(reader, first, Page { next: start, tail: record.tail, limit, ended: past_end }));
     let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
     if let Some(tag) = tag {
         let headers = response.headers_mut();
@@ -302,4 +329,60 @@ async fn page(parts: &Parts, opened: Opened, limit: usize) -> Answered {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable"));
     }
     Ok(response)
+}
+
+struct Page {
+    /// The `seq` where the next page begins.
+    next: u64,
+    /// The last `seq` that is shown.
+    tail: u64,
+    limit: usize,
+    /// Whether there is no next page.
+    ended: bool,
+}
+
+/// A page, written while it is read: `events`, then `next`, where the next page begins, and `ended`, whether there is no
+/// next one. A connection holds a part of it, however large the events are.
+fn page_body(mut reader: Reader, first: Option<Part>, page: Page) -> impl Stream<Item = Result<Bytes>> {
+    let Page { mut next, tail, limit, mut ended } = page;
+    stream! {
+        let (mut events, mut part) = (0, first);
+        let mut out = b"{\"events\":[".to_vec();
+        while let Some(some) = part.take() {
+            for event in some.batches.iter().flat_map(|batch| batch.iter()) {
+                if events == limit || event.seq > tail {
+                    break;
+                }
+                if out.len() >= PIECE {
+                    yield Ok(whole(&mut out));
+                }
+                next = event.seq + 1;
+                ended = event.code.is_end();
+                if reader.shows(&event, &some.rewinds) {
+                    if events > 0 {
+                        out.push(b',');
+                    }
+                    write(&event, &mut out);
+                    events += 1;
+                }
+            }
+            drop(some);
+            if out.len() >= PIECE {
+                for piece in pieces(whole(&mut out)) {
+                    yield Ok(piece);
+                }
+            }
+            if events < limit && next <= tail {
+                part = match reader.next().await {
+                    Ok(part) => part,
+                    Err(error) => {
+                        yield Err(error);
+                        return;
+                    }
+                };
+            }
+        }
+        out.extend_from_slice(format!("],\"next\":{next},\"ended\":{ended}}}").as_bytes());
+        yield Ok(whole(&mut out));
+    }
 }

@@ -11,10 +11,25 @@ pub(crate) struct Frames {
     bytes: Bytes,
     /// Where the frame of each event ends.
     ends: Vec<usize>,
+    /// The value of the only event of the batch, if it is so large that it is not copied: it belongs behind `bytes`,
+    /// and [`END`] behind it.
+    value: Option<Bytes>,
 }
+
+/// Values from this size on are shared with the batch that they are in, rather than copied into a frame.
+const SHARED_BYTES_MIN: usize = 32 << 10;
 
 impl Frames {
     pub(crate) fn of(batch: &EventBatch) -> Self {
+        if batch.len() == 1
+            && batch.data_bytes() >= SHARED_BYTES_MIN
+            && let Some(event) = batch.event(0)
+            && event.code == EventCode::Yield
+            && !has_lines(event.data)
+        {
+            let head = IdLine::of(batch).bytes.split_off(END.len());
+            return Frames { first_seq: event.seq, bytes: head.into(), ends: Vec::new(), value: Some(event.bytes()) };
+        }
         let mut line = IdLine::of(batch);
         let mut out = Vec::with_capacity(batch.bytes() + batch.len() * (line.bytes.len() + 8));
         let mut ends = Vec::with_capacity(batch.len());
@@ -40,16 +55,20 @@ impl Frames {
         if open {
             out.extend_from_slice(END);
         }
-        Frames { first_seq: batch.first_seq(), bytes: out.into(), ends }
+        Frames { first_seq: batch.first_seq(), bytes: out.into(), ends, value: None }
     }
 
-    /// The frames of the events from one `seq` up to before another.
-    pub(super) fn between(&self, from_seq: u64, to_seq: u64) -> Bytes {
+    /// Adds the frames of the events from one `seq` up to before another, which is after it.
+    pub(super) fn between(&self, from_seq: u64, to_seq: u64, frames: &mut Vec<Bytes>) {
+        if let Some(value) = &self.value {
+            frames.extend([self.bytes.clone(), value.clone(), Bytes::from_static(END)]);
+            return;
+        }
         let end = |seq: u64| match usize::try_from(seq - self.first_seq).expect("within the batch") {
             0 => 0,
             n => self.ends[n - 1],
         };
-        self.bytes.slice(end(from_seq)..end(to_seq))
+        frames.push(self.bytes.slice(end(from_seq)..end(to_seq)));
     }
 }
 

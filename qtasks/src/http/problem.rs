@@ -78,8 +78,11 @@ impl From<Error> for Problem {
             ErrorKind::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
             ErrorKind::NoApp | ErrorKind::Unavailable => {
                 // What a store says of itself is for those who run it.
-                tracing::warn!(%error, "a request could not be answered");
-                let detail = "the store can't be reached, or the app is shut down: try again later";
+                crate::trouble::store_failed(&error, "a request could not be answered");
+                let detail = match error.told() {
+                    Some(cause) => format!("{cause}: try again later"),
+                    None => "the store can't be reached, or the app is shut down: try again later".to_owned(),
+                };
                 let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
                 return problem.with(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }

@@ -10,8 +10,9 @@ use crate::store::{Read, What, page};
 use crate::task::{Rewind, TaskId, TaskRecord};
 use crate::watch::{Cursor, Part};
 
-/// So many bytes of a log a client holds that stopped reading.
-const PART_BYTES: usize = 256 << 10;
+/// Most bytes of a log that are read for a client at once, unless a single value is larger: what a client holds that
+/// stopped reading.
+const PART_BYTES: usize = 64 << 10;
 
 /// Which events are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]

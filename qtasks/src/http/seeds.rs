@@ -173,13 +173,19 @@ fn frames(inner: &Inner, opened: Opened, frame: Frame) -> impl Stream<Item = cra
         loop {
             match events::next(&mut reader, &closing).await {
                 Next::Part(part) => {
-                    let mut out = String::new();
+                    let mut out = Vec::new();
                     for event in part.batches.iter().flat_map(|batch| batch.iter()) {
+                        if out.len() >= events::PIECE {
+                            yield Ok(events::whole(&mut out));
+                        }
                         if reader.shows(&event, &part.rewinds) {
-                            out += &own.told(&frame, event.to_event());
+                            out.extend_from_slice(own.told(&frame, event.to_event()).as_bytes());
                         }
                     }
-                    yield Ok(Bytes::from(out));
+                    drop(part);
+                    for piece in events::pieces(events::whole(&mut out)) {
+                        yield Ok(piece);
+                    }
                 }
                 Next::Word(word) => yield Ok(Bytes::from_static(word)),
                 Next::Last(word) => {

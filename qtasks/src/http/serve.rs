@@ -232,6 +232,7 @@ impl Qtasks {
             hosts: address.hosts(config.hosts),
             recorded: config.recorded,
             body_time: config.body_time,
+            ready: super::ready::Readiness::default(),
             closing: closing.clone(),
         });
         let connections = TaskTracker::new();

@@ -400,5 +400,6 @@ pub(super) async fn ready(State(inner): Shared) -> Answered {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is shutting down"));
     }
     inner.app.store().get(Vec::new()).await?;
+    inner.ready.check(&**inner.app.store()).await?;
     Ok("OK".into_response())
 }

@@ -210,7 +210,10 @@ impl Core {
         loop {
             match call().await {
                 Err(error) if error.kind() == ErrorKind::Unavailable && !self.is_closed() && Instant::now() < until => {
-                    tracing::warn!(%error, "the store did not take the arguments of an `Iter`; trying again");
+                    crate::trouble::store_failed(
+                        &error,
+                        "the store did not take the arguments of an `Iter`; trying again",
+                    );
                     let wait = {
                         let _entered = self.runtime.enter();
                         tokio::time::sleep(REPEAT)
@@ -260,7 +263,9 @@ impl Open {
                 match renewed.await {
                     Ok(true) => {}
                     Ok(false) => return gone.cancel(),
-                    Err(error) => tracing::warn!(%error, "an `Iter` that waits for arguments could not be renewed"),
+                    Err(error) => {
+                        crate::trouble::store_failed(&error, "an `Iter` that waits for arguments could not be renewed")
+                    }
                 }
             }
         });

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Definition, Firing, State, has_begun};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::store::{Doc, DocPut, Store};
 use crate::task::time::to_ms;
 use crate::task::{TaskId, TaskRecord};
@@ -25,7 +25,7 @@ pub(crate) async fn keep(worker: Arc<Worker>, closing: CancellationToken) {
     let (store, scan) = (Arc::clone(worker.store()), worker.scan());
     loop {
         if let Err(error) = keep_once(&*store, &worker).await {
-            tracing::warn!(%error, "schedules could not be looked at");
+            crate::trouble::store_failed(&error, "schedules could not be looked at");
         }
         let looked = closing.run_until_cancelled(tokio::time::timeout(scan, worker.firing().notified()));
         if looked.await.is_none() {
@@ -46,7 +46,10 @@ async fn keep_once(store: &dyn Store, worker: &Worker) -> Result<()> {
         let record = state.next.as_ref().and_then(|_| records.next()?);
         // One that can't be tended does not hold up the others.
         if let Err(error) = keep_one(store, &name, &state, record.as_ref()).await {
-            tracing::warn!(%error, schedule = name, "a schedule could not be tended");
+            match error.kind() {
+                ErrorKind::Unavailable => crate::trouble::store_failed(&error, "a schedule could not be tended"),
+                _ => tracing::warn!(%error, schedule = name, "a schedule could not be tended"),
+            }
         }
     }
     Ok(())

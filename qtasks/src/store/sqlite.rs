@@ -1,7 +1,9 @@
 //! [`SqliteStore`]: tasks and logs in a file, which several processes of one machine may share.
 //!
 //! SQLite in WAL mode. One thread writes, and commits what came in the meantime together; connections that read are
-//! apart, and read on the thread of whoever asks, for that takes microseconds. Other processes learn within 10 ms
+//! apart, and read on the thread of whoever asks, for that takes microseconds. A call that has waited 10 s for another
+//! process that writes fails with [`Unavailable`](ErrorKind::Unavailable), and was not done; only heartbeats wait for as
+//! long as their lease lasts. Other processes learn within 10 ms
 //! what was committed here. The file must be on a local disk: WAL does not work over a network.
 //!
 //! `?durability=fast`, the default, is SQLite's `synchronous = NORMAL`: what was committed survives every crash of the
@@ -51,7 +53,7 @@ mod watch;
 mod writer;
 
 use schema::Role;
-use writer::{Queue, Writer};
+use writer::{Queue, Urgency, Writer};
 
 /// So many connections are kept for the next to read.
 const READERS: usize = 8;
@@ -221,10 +223,10 @@ impl SqliteStore {
 
     fn write<R: Send + 'static>(
         &self,
-        urgent: bool,
+        urgency: Urgency,
         job: impl FnMut(&mut tx::Tx<'_>) -> Result<R, tx::Fault> + Send + 'static,
     ) -> Answer<'static, R> {
-        let answer = self.0.queue.push(urgent, job);
+        let answer = self.0.queue.push(urgency, job);
         async move { answer.await.unwrap_or_else(|_: oneshot::error::RecvError| Err(gone())) }.boxed()
     }
 
@@ -269,7 +271,7 @@ fn gone() -> Error {
 
 impl Store for SqliteStore {
     fn add(&self, batch: Vec<NewTask>) -> Answer<'_, Vec<Added>> {
-        self.write(false, move |tx| tx.add(&batch))
+        self.write(Urgency::Normal, move |tx| tx.add(&batch))
     }
 
     fn claim(&self, claim: Claim) -> Answer<'_, Claimed> {
@@ -282,7 +284,7 @@ impl Store for SqliteStore {
             }
         }
         let more = Arc::clone(&self.0.more);
-        self.write(false, move |tx| {
+        self.write(Urgency::Normal, move |tx| {
             let claimed = tx.claim(&claim)?;
             more.store(claimed.tasks.len() == claim.max, Ordering::Relaxed);
             Ok(claimed)
@@ -291,30 +293,30 @@ impl Store for SqliteStore {
 
     fn sweep(&self, sweep: Sweep) -> Answer<'_, Swept> {
         let clock = self.0.clock.clone();
-        self.write(false, move |tx| {
+        self.write(Urgency::Normal, move |tx| {
             tx.look(&clock, sweep.lease)?;
             tx.sweep(sweep)
         })
     }
 
     fn append(&self, batch: Vec<Append>) -> Answer<'_, Vec<Appended>> {
-        self.write(false, move |tx| tx.append(&batch))
+        self.write(Urgency::Normal, move |tx| tx.append(&batch))
     }
 
     fn extend(&self, leases: Vec<Lease>, lease: Duration) -> Answer<'_, Vec<Extended>> {
-        self.write(true, move |tx| tx.extend(&leases, lease))
+        self.write(Urgency::Heartbeat, move |tx| tx.extend(&leases, lease))
     }
 
     fn start(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Option<Status>>> {
-        self.write(false, move |tx| tx.start(&ids))
+        self.write(Urgency::Normal, move |tx| tx.start(&ids))
     }
 
     fn cancel(&self, id: TaskId, reason: String) -> Answer<'_, Cancelled> {
-        self.write(true, move |tx| tx.cancel(id, &reason))
+        self.write(Urgency::Soon, move |tx| tx.cancel(id, &reason))
     }
 
     fn release(&self, leases: Vec<Lease>) -> Answer<'_, ()> {
-        self.write(false, move |tx| tx.release(&leases))
+        self.write(Urgency::Normal, move |tx| tx.release(&leases))
     }
 
     fn get(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Option<TaskRecord>>> {
@@ -340,12 +342,12 @@ impl Store for SqliteStore {
     }
 
     fn remove(&self, ids: Vec<TaskId>) -> Answer<'_, Vec<Removed>> {
-        self.write(false, move |tx| tx.remove(&ids))
+        self.write(Urgency::Normal, move |tx| tx.remove(&ids))
     }
 
     fn prune(&self, prune: Prune) -> Answer<'_, Pruned> {
         let clock = self.0.clock.clone();
-        self.write(false, move |tx| match clock.is_settling(Some(&tx.state()?.clock)) {
+        self.write(Urgency::Normal, move |tx| match clock.is_settling(Some(&tx.state()?.clock)) {
             true => Ok(Pruned::default()),
             false => tx.prune(prune),
         })
@@ -357,7 +359,7 @@ impl Store for SqliteStore {
     }
 
     fn doc_put(&self, put: DocPut) -> Answer<'_, Option<u64>> {
-        self.write(false, move |tx| tx.doc_put(&put))
+        self.write(Urgency::Normal, move |tx| tx.doc_put(&put))
     }
 
     fn doc_list(&self, prefix: String) -> Answer<'_, Vec<Doc>> {
@@ -401,20 +403,30 @@ fn to_open_error(error: &rusqlite::Error, path: &Path) -> Error {
 /// What a caller can do about an error of SQLite.
 fn to_error(error: &rusqlite::Error, path: &Path) -> Error {
     let shown = path.display();
-    let message = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => format!("the disk of the store `{shown}` is full"),
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => format!("the store `{shown}` may not be written"),
-        Some(ErrorCode::CannotOpen) => format!("the store `{shown}` can't be opened"),
+    let (message, told) = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => {
+            (format!("the disk of the store `{shown}` is full"), "the disk of the store is full")
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            (format!("the store `{shown}` may not be written"), "the store may not be written")
+        }
+        Some(ErrorCode::CannotOpen) => (format!("the store `{shown}` can't be opened"), "the store can't be opened"),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            format!("the store `{shown}` is damaged: restore it from a copy")
+            (format!("the store `{shown}` is damaged: restore it from a copy"), "the store is damaged")
         }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            format!("the store `{shown}` has been in use by another process for too long: is one of them stopped?")
-        }
-        _ => format!("the store `{shown}` failed"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => return busy(path).with_source(error.to_string()),
+        _ => (format!("the store `{shown}` failed"), "the store failed"),
     };
     // The code and the text of SQLite; what was bound to the statement is not in it.
-    Error::new(ErrorKind::Unavailable, message).with_source(error.to_string())
+    Error::new(ErrorKind::Unavailable, message).with_told(told).with_source(error.to_string())
+}
+
+/// The error of a call that waited too long for another process.
+fn busy(path: &Path) -> Error {
+    let shown = path.display();
+    let message =
+        format!("the store `{shown}` has been in use by another process for too long: is one of them stopped?");
+    Error::new(ErrorKind::Unavailable, message).with_told("the store is in use by another process")
 }
 
 /// Where a transaction is, for tests that stop a process in the middle of one.
@@ -451,12 +463,33 @@ fn hook(point: Point) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_cause_is_told_without_the_path_and_without_sql() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE t (x BLOB NOT NULL); PRAGMA max_page_count = 3").unwrap();
+        let full = db.execute("INSERT INTO t VALUES (zeroblob(100000))", []).unwrap_err();
+        let refused = db.execute("INSERT INTO t VALUES (NULL)", []).unwrap_err();
+        db.pragma_update(None, "query_only", true).unwrap();
+        let read_only = db.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
+        let path = Path::new("/home/somebody/secret.db");
+        for (error, told) in [
+            (to_error(&full, path), "the disk of the store is full"),
+            (to_error(&read_only, path), "the store may not be written"),
+            (to_error(&refused, path), "the store failed"),
+            (busy(path), "the store is in use by another process"),
+        ] {
+            assert_eq!((error.kind(), error.told()), (ErrorKind::Unavailable, Some(told)));
+            assert!(error.to_string().contains("secret.db"), "those who run it see which: {error}");
+            assert_eq!(error.again().told(), Some(told));
+        }
+    }
+
     /// A bug of ours costs an answer, not all of them from then on.
     #[tokio::test]
     async fn a_panic_in_a_transaction_does_not_end_the_store() {
         let path = std::env::temp_dir().join(format!("qtasks-panic-{}.db", uuid::Uuid::now_v7()));
         let store = SqliteStore::new(&path, Durability::Fast, Clock::system()).unwrap();
-        let panics: Result<()> = store.write(false, |_| panic!("a bug of ours")).await;
+        let panics: Result<()> = store.write(Urgency::Normal, |_| panic!("a bug of ours")).await;
         assert_eq!(panics.unwrap_err().kind(), ErrorKind::Unavailable);
         let put = DocPut { key: "k".to_owned(), if_version: Some(0), bytes: Vec::new(), expires: None };
         assert_eq!(store.doc_put(put).await.unwrap(), Some(1));

@@ -4,6 +4,13 @@ use std::ops::Deref;
 
 use crate::event::EventBatch;
 
+/// Most bytes of data in one piece of a log that is watched, unless it is a single event.
+const PIECE_BYTES: usize = 64 << 10;
+/// Most events in one piece.
+const PIECE_EVENTS: usize = 1024;
+/// Estimated memory that an event takes beside its data, in bytes.
+pub(super) const EVENT_BYTES: usize = 64;
+
 /// Consecutive events of a log that is watched. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
@@ -21,6 +28,22 @@ struct Whole {
 }
 
 impl Shared {
+    /// Cuts a batch into pieces that do not keep each other alive: a client that stops reading in the middle of a
+    /// large batch holds one of them.
+    pub(super) fn pieces(batch: &EventBatch) -> impl Iterator<Item = Self> {
+        let mut from_seq = batch.first_seq();
+        std::iter::from_fn(move || {
+            let piece = batch.slice(from_seq, PIECE_EVENTS).first_bytes(PIECE_BYTES);
+            from_seq = piece.end_seq();
+            (!piece.is_empty()).then(|| piece.compact().into())
+        })
+    }
+
+    /// Returns about how many bytes of memory its events take.
+    pub(super) fn weight(&self) -> usize {
+        self.batch.data_bytes() + self.batch.len() * EVENT_BYTES
+    }
+
     /// The part of it from `seq` on.
     pub(super) fn since(&self, seq: u64) -> Self {
         let mut part = self.clone();

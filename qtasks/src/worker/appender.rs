@@ -242,7 +242,7 @@ impl Appender {
             match (&mut call.answer).await {
                 Ok(answers) => return self.settle(&call, answers),
                 Err(error) if !self.dead.load(Ordering::SeqCst) && call.sinks.iter().any(|s| s.has_lease()) => {
-                    tracing::warn!(%error, "the store did not take events; they are sent again in {wait:?}");
+                    crate::trouble::store_failed(&error, "the store did not take events; they are sent again");
                 }
                 Err(_) => {
                     call.sinks.iter().filter(|s| !s.is_over()).for_each(|s| self.give_up(s));

@@ -13,6 +13,7 @@ use super::sink::Stop;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{DocPut, Extended, Interest, Lease, Prune, Store, Sweep};
 use crate::task::TaskId;
+use crate::trouble::store_failed;
 
 /// What the keeper needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +106,7 @@ async fn heartbeats(store: &Arc<dyn Store>, times: Times, worker: Option<(Weak<W
                     }
                 }
             }
-            Ok(Err(error)) => tracing::warn!(%error, "leases could not be extended"),
+            Ok(Err(error)) => store_failed(&error, "leases could not be extended"),
             Err(_) => tracing::warn!("leases could not be extended: the store does not answer"),
         }
         for sink in sinks.iter().filter(|s| !s.has_lease() && !s.is_over()) {
@@ -156,7 +157,7 @@ pub(crate) async fn watchers(
             Ok::<(), Error>(())
         };
         if let Err(error) = round.await {
-            tracing::warn!(%error, "watchers could not be told of");
+            store_failed(&error, "watchers could not be told of");
         }
     }
 }
@@ -180,12 +181,12 @@ async fn sweeps(store: &Arc<dyn Store>, times: Times, retention: Option<Prune>, 
                     worker.tell_over(swept.over);
                 }
             }
-            Err(error) => tracing::warn!(%error, "the store could not be swept"),
+            Err(error) => store_failed(&error, "the store could not be swept"),
         }
         if let Some(retention) = retention {
             match store.prune(Prune { max: STEP, ..retention }).await {
                 Ok(pruned) => more |= pruned.more || pruned.logs.max(pruned.rows) >= STEP,
-                Err(error) => tracing::warn!(%error, "the store could not be pruned"),
+                Err(error) => store_failed(&error, "the store could not be pruned"),
             }
         }
         if more {

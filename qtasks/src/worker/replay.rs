@@ -115,7 +115,7 @@ impl Replay {
                     return None;
                 }
                 Err(error) if error.kind() == ErrorKind::Unavailable && sink.has_lease() => {
-                    tracing::warn!(%error, id = %self.id, "the log could not be read; trying again");
+                    crate::trouble::store_failed(&error, "a log could not be read; trying again");
                     tokio::time::sleep(REPEAT).await;
                 }
                 Err(error) => {

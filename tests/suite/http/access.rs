@@ -103,7 +103,18 @@ async fn a_ticket_lets_a_browser_watch_one_task() {
     // For nothing else, and no other task.
     assert_eq!(site.get(&format!("/v1/tasks/{other}/events?ticket={ticket}")).await.status, 401);
     assert_eq!(site.get(&format!("/v1/tasks/{one}?ticket={ticket}")).await.status, 401);
-    assert_eq!(site.get(&format!("/v1/tasks/{one}/events?ticket={ticket}0")).await.status, 401);
+    // In no other spelling.
+    let (until, signature) = ticket.split_once('.').unwrap();
+    for other in [
+        format!("{ticket}0"),
+        format!("{ticket}="),
+        format!("{ticket}%20"),
+        format!("0{ticket}"),
+        format!("%2B{ticket}"),
+        format!("{until}.{}", signature.to_uppercase()),
+    ] {
+        assert_eq!(site.get(&format!("/v1/tasks/{one}/events?ticket={other}")).await.status, 401, "{other}");
+    }
     let over = site.call("POST", &ask, &headers, r#"{"expires":"0s"}"#).await.json();
     let over = over["ticket"].as_str().unwrap();
     let refused = site.get(&format!("/v1/tasks/{one}/events?ticket={over}")).await;
@@ -142,6 +153,31 @@ async fn a_page_of_another_origin_changes_nothing() {
         let script = site.call("POST", &path, &[here, json, ("origin", "http://evil.example")], "{}").await;
         assert_eq!(script.problem().1, "origin", "{path}");
     }
+    // Whatever a page of another origin says of itself, and however it is asked.
+    for foreign in [
+        &[("sec-fetch-site", "cross-site")][..],
+        &[("sec-fetch-site", "same-site")],
+        &[("sec-fetch-site", "cross-site"), ("origin", "http://127.0.0.1:7717")],
+        &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")],
+        &[("origin", "http://127.0.0.1:7717"), ("origin", "http://evil.example")],
+        &[("origin", "http://evil.example"), ("authorization", "Bearer x")],
+        &[("sec-fetch-site", "cross-site"), ("authorization", "Bearer any-0123456789abcdef")],
+        &[("origin", "null"), ("authorization", "Basic YTpi")],
+    ] {
+        let mut headers = vec![here, json];
+        headers.extend(foreign);
+        for path in
+            ["/v1/tasks", "/v1/registry/plus", &format!("/v1/tasks/{id}/cancel"), &format!("/v1/tasks/{id}/start")]
+        {
+            let refused = site.call("POST", path, &headers, body).await;
+            assert_eq!((refused.status, refused.problem().1), (403, "origin".into()), "{path} with {foreign:?}");
+        }
+    }
+    // Without a `Host` there is no origin that is the same.
+    assert_eq!(status(&site, &[json, ("origin", "null")]).await, 403);
+    let own = [("sec-fetch-site", "same-origin"), ("origin", "http://127.0.0.1:7717")];
+    assert_eq!(status(&site, &[here, json, own[0], own[1]]).await, 202);
+    assert_eq!(status(&site, &[here, json, ("sec-fetch-site", "none")]).await, 202);
     // With a token it is not the browser that lets it in, and nothing at all need not be said to be JSON.
     site.service = service(&site.app).tokens(tokens());
     let bearer = format!("Bearer {ADD}");
@@ -151,7 +187,13 @@ async fn a_page_of_another_origin_changes_nothing() {
         headers.extend(kind.map(|kind| ("content-type", kind)));
         assert_eq!(site.call("POST", &held, &headers, body).await.status, expected, "{body:?} as {kind:?}");
     }
-    assert_eq!(status(&site, &[here, json, ("authorization", &bearer), ("origin", "http://app.example")]).await, 202);
+    for foreign in [("origin", "http://app.example"), ("sec-fetch-site", "cross-site")] {
+        assert_eq!(status(&site, &[here, json, ("authorization", &bearer), foreign]).await, 202);
+        let unknown = ("authorization", "Bearer unknown-0123456789");
+        assert_eq!(status(&site, &[here, json, unknown, foreign]).await, 403);
+        // Of two it is not known which one is meant.
+        assert_eq!(status(&site, &[here, json, ("authorization", &bearer), unknown, foreign]).await, 403);
+    }
     site.app.shutdown().await.unwrap();
 }
 
@@ -171,5 +213,16 @@ async fn it_answers_to_its_own_names_only() {
         assert_eq!(site.call("GET", "/health", &[("host", host)], "").await.status, status, "{host}");
     }
     assert_eq!(site.get("/health").await.problem().1, "host", "none at all");
+    // Two, of which what is between may have looked at the other one.
+    for second in ["jobs.example", "evil.example"] {
+        let two = [("host", "jobs.example"), ("host", second)];
+        let refused = site.call("GET", "/health", &two, "").await;
+        assert_eq!((refused.status, refused.problem().1), (400, "host".into()), "{second}");
+    }
+    let two = [("host", "jobs.example")];
+    let refused = site.call("GET", "http://evil.example/health", &two, "").await;
+    assert_eq!((refused.status, refused.problem().1), (400, "host".into()));
+    assert_eq!(site.call("GET", "http://jobs.example/health", &two, "").await.status, 200);
+    assert_eq!(site.call("GET", "http://jobs.example/health", &[], "").await.status, 200);
     site.app.shutdown().await.unwrap();
 }

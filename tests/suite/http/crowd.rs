@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use super::*;
 
 mod process;
+mod stalled;
 
 use process::{Serving, descriptors, retry_hint};
 

@@ -269,3 +269,64 @@ async fn a_slow_reader_is_served_from_the_store() {
     assert!(largest < 1 << 20, "{largest} bytes at once");
     site.app.shutdown().await.unwrap();
 }
+
+/// Yields a text of each size.
+#[task]
+async fn sized(sizes: Vec<usize>) -> String {
+    for size in sizes {
+        yield_!("x".repeat(size) + "\u{fc}");
+    }
+}
+
+/// Whatever their size, and wherever a log is cut into pieces: in a store in memory, and in a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_every_size_come_whole_by_every_way() {
+    let sizes = [1, 32_000, 40_000, 64_000, 70_000, 10, 10, 130_000, 250_000, 2, 250_000, 66_000, 5];
+    let wanted: Vec<String> = sizes.iter().map(|size| "x".repeat(*size) + "\u{fc}").collect();
+    let body = serde_json::json!({ "task": "sized", "args": [sizes] }).to_string();
+    let file = crate::scratch().join("q.db");
+    for url in ["memory:".to_owned(), format!("sqlite:{}", file.display())] {
+        let site = Site::of(Qtasks::builder().store(url).tasks([sized::spec()])).await;
+        let id = site.added(&body).await;
+        let live = site.get(&format!("/v1/tasks/{id}/events")).await.text;
+        site.ended(&id).await;
+        let late = site.get(&format!("/v1/tasks/{id}/events")).await.text;
+        assert_eq!(live, late);
+        let events = Parser::of(&late);
+        let values = |events: &[Sent]| {
+            let yields = events.iter().filter(|event| event.name == "message");
+            yields.map(|event| event.json().as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(values(&events) == wanted, "server-sent events");
+        assert_eq!(events.iter().map(Sent::seq).collect::<Vec<_>>(), (1..=15).collect::<Vec<_>>());
+        let of_json = |events: &mut dyn Iterator<Item = Value>| {
+            events.filter_map(|event| event["value"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let lines = site.get(&format!("/v1/tasks/{id}/events?format=ndjson")).await.text;
+        let lines = of_json(&mut lines.lines().map(|line| serde_json::from_str(line).unwrap()));
+        assert!(lines == wanted, "lines");
+        for limit in [1, 4, 1000] {
+            let (mut paged, mut next) = (Vec::new(), Value::from(1));
+            loop {
+                let page =
+                    site.get(&format!("/v1/tasks/{id}/events?format=json&limit={limit}&from={next}")).await.json();
+                let events = page["events"].as_array().unwrap();
+                assert!(events.len() <= limit && (events.len() == limit || page["ended"] == true));
+                paged.extend(of_json(&mut events.iter().cloned()));
+                next = page["next"].clone();
+                if page["ended"] == true {
+                    break;
+                }
+            }
+            assert!(paged == wanted, "pages of {limit}");
+        }
+        // After any of them.
+        for event in &events[..14] {
+            let path = format!("/v1/tasks/{id}/events");
+            let rest = site.call("GET", &path, &[("last-event-id", &*event.id)], "").await.text;
+            let rest = Parser::of(&rest);
+            assert_eq!(rest.iter().map(Sent::seq).collect::<Vec<_>>(), (event.seq() + 1..=15).collect::<Vec<_>>());
+        }
+        site.app.shutdown().await.unwrap();
+    }
+}

@@ -248,3 +248,37 @@ async fn it_nests_in_a_router() {
     assert!(location.starts_with("/jobs/v1/tasks/"), "{location}");
     site.app.shutdown().await.unwrap();
 }
+
+/// A store that can be read but not written, as on a full disk or beside a process that stands still.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_can_not_be_written_is_not_ready_and_the_cause_is_named() {
+    let path = crate::scratch().join("q.db");
+    let site = Site::of(Qtasks::builder().store(format!("sqlite:{}", path.display())).tasks(SPECS())).await;
+    assert_eq!(site.get("/ready").await.text, "OK");
+    let lock = rusqlite::Connection::open(&path).unwrap();
+    lock.busy_timeout(soon()).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let start = std::time::Instant::now();
+    let refused = loop {
+        let answer = site.get("/ready").await;
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(start.elapsed() < soon(), "it says that it is ready");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(site.get("/health").await.text, "OK");
+    let add = site.post("/v1/tasks", r#"{"task":"plus","args":[1]}"#).await;
+    for answer in [refused, add] {
+        assert_eq!(answer.problem(), (503, "unavailable".into(), String::new()));
+        assert!(answer.text.contains("in use by another process"), "{}", answer.text);
+        assert!(!answer.text.contains("q.db"), "a path is in {}", answer.text);
+    }
+    lock.execute_batch("COMMIT").unwrap();
+    while site.get("/ready").await.status != 200 {
+        assert!(start.elapsed() < soon() * 2, "it is not ready again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    site.added(r#"{"task":"plus","args":[1]}"#).await;
+    site.app.shutdown().await.unwrap();
+}

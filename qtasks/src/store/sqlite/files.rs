@@ -80,7 +80,7 @@ pub(super) fn replaced(path: &Path) -> Error {
          back, or restart this program",
         path.display()
     );
-    Error::new(ErrorKind::Unavailable, message)
+    Error::new(ErrorKind::Unavailable, message).with_told("the file of the store was deleted or replaced")
 }
 
 /// What names the file at a path: `Some(None)` if there is none, `None` if that can't be told.

@@ -186,8 +186,10 @@ CREATE TABLE pair_copy (
 ) STRICT;
 ";
 
-/// How long a connection that reads waits for one that has all for itself; one that writes waits for as long as it takes.
-const BUSY: Duration = Duration::from_secs(30);
+/// How long a call waits for a process that has the file for itself.
+pub(super) const BUSY: Duration = Duration::from_secs(10);
+/// How long a file that is opened waits for another process, which may be migrating it.
+const OPENING: Duration = Duration::from_secs(30);
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -234,7 +236,7 @@ pub(super) fn prepare(path: &Path, durability: Durability) -> Result<Connection>
 pub(super) fn connect(path: &Path, role: Role) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(path, flags).and_then(|db| {
-        db.busy_timeout(BUSY)?;
+        db.busy_timeout(if role == Role::Reader { BUSY } else { OPENING })?;
         db.set_prepared_statement_cache_capacity(64);
         // Else SQLite prepares a statement anew whenever a LIMIT or what a key is compared with has another value.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -260,7 +262,7 @@ pub(super) fn use_wal(db: &Connection) -> rusqlite::Result<()> {
         let mode = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
         match mode {
             Ok(_) => return Ok(()),
-            Err(e) if is_busy(&e) && start.elapsed() < BUSY => std::thread::sleep(Duration::from_millis(5)),
+            Err(e) if is_busy(&e) && start.elapsed() < OPENING => std::thread::sleep(Duration::from_millis(5)),
             Err(e) => return Err(e),
         }
     }

@@ -28,6 +28,10 @@ const GATHER: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_millis(20);
 /// After so long without the lock there is a warning: somebody else has it, perhaps a process that is stopped.
 const STUCK: Duration = Duration::from_secs(5);
+/// After so long without the lock a job is refused, unless it is a heartbeat. The same as for connections that read.
+const WAIT_MAX: Duration = super::schema::BUSY;
+/// How often it is looked for jobs that have waited too long.
+const LOOK_FOR_LATE: Duration = Duration::from_millis(100);
 /// The longest wait between two tries to get the lock.
 const LATE: Duration = Duration::from_millis(2);
 /// Of the hints for other processes, so many of the latest transactions are kept.
@@ -38,6 +42,8 @@ pub(super) trait Job: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault>;
     /// Whether somebody still waits: what nobody waits for may be left undone, as a call that was dropped.
     fn is_wanted(&self) -> bool;
+    /// Whether it has waited too long for another process.
+    fn is_late(&self) -> bool;
     /// Says how it went, after the commit.
     fn answer(self: Box<Self>, outcome: Result<()>);
 }
@@ -47,6 +53,19 @@ struct Typed<R, F> {
     run: F,
     result: Option<R>,
     reply: oneshot::Sender<Result<R>>,
+    /// When it has waited too long; `None` for never.
+    late_at: Option<Instant>,
+}
+
+/// How a job waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Before all others, and for as long as its caller waits: the keeper has a time limit of its own.
+    Heartbeat,
+    /// Before all others.
+    Soon,
+    /// In its turn.
+    Normal,
 }
 
 impl<R: Send, F: FnMut(&mut Tx<'_>) -> Result<R, Fault> + Send> Job for Typed<R, F> {
@@ -57,6 +76,10 @@ impl<R: Send, F: FnMut(&mut Tx<'_>) -> Result<R, Fault> + Send> Job for Typed<R,
 
     fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
+    }
+
+    fn is_late(&self) -> bool {
+        self.late_at.is_some_and(|late_at| late_at <= Instant::now())
     }
 
     fn answer(self: Box<Self>, outcome: Result<()>) {
@@ -89,14 +112,15 @@ impl Queue {
     /// Has something done in a transaction.
     pub(super) fn push<R: Send + 'static>(
         &self,
-        urgent: bool,
+        urgency: Urgency,
         run: impl FnMut(&mut Tx<'_>) -> Result<R, Fault> + Send + 'static,
     ) -> oneshot::Receiver<Result<R>> {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Typed { run, result: None, reply });
+        let late_at = (urgency != Urgency::Heartbeat).then(|| Instant::now() + WAIT_MAX);
+        let job = Box::new(Typed { run, result: None, reply, late_at });
         let mut jobs = self.jobs();
         let idle = jobs.urgent.is_empty() && jobs.rest.is_empty();
-        if urgent {
+        if urgency != Urgency::Normal {
             jobs.urgent.push_back(job)
         } else {
             jobs.rest.push_back(job)
@@ -128,6 +152,21 @@ impl Queue {
             }
             jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The jobs that have waited too long for another process, and those that nobody waits for any more. They are taken
+    /// out of those that wait here and out of `jobs`.
+    fn take_late(&self, jobs: &mut VecDeque<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        let mut waiting = self.jobs();
+        let Jobs { urgent, rest, .. } = &mut *waiting;
+        let mut late = Vec::new();
+        for queue in [jobs, urgent, rest] {
+            let (gone, kept) =
+                std::mem::take(queue).into_iter().partition::<Vec<_>, _>(|j| j.is_late() || !j.is_wanted());
+            *queue = kept.into();
+            late.extend(gone);
+        }
+        late
     }
 
     /// What must not wait any longer.
@@ -247,9 +286,13 @@ impl Writer {
         done: &mut Vec<(Box<dyn Job>, Option<Error>)>,
         more: bool,
     ) -> rusqlite::Result<Vec<Hint>> {
-        if let Err(error) = self.begin() {
-            done.extend(jobs.drain(..).map(|job| (job, None)));
-            return Err(error);
+        match self.begin(jobs) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Vec::new()),
+            Err(error) => {
+                done.extend(jobs.drain(..).map(|job| (job, None)));
+                return Err(error);
+            }
         }
         super::hook(super::Point::Begun);
         let result = self.fill(jobs, done, more);
@@ -319,14 +362,25 @@ impl Writer {
     }
 
     /// Begins a transaction, as soon as nobody else has one: other processes may hold theirs for as long as they live.
-    fn begin(&self) -> rusqlite::Result<()> {
+    /// Meanwhile refuses the jobs that have waited too long, none of which has been run. Returns whether a transaction
+    /// has begun; if not, no job is left.
+    fn begin(&self, jobs: &mut VecDeque<Box<dyn Job>>) -> rusqlite::Result<bool> {
         let mut waiting = None;
-        let (mut start, mut warned) = (None, false);
+        let (mut start, mut looked, mut warned) = (None, Instant::now(), false);
         loop {
             match self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(true),
                 Err(error) if super::schema::is_busy(&error) => {}
                 Err(error) => return Err(error),
+            }
+            if looked.elapsed() > LOOK_FOR_LATE {
+                looked = Instant::now();
+                for job in self.queue.take_late(jobs) {
+                    job.answer(Err(super::busy(&self.path)));
+                }
+                if jobs.is_empty() {
+                    return Ok(false);
+                }
             }
             waiting = waiting.or_else(|| self.turns.wait());
             let waited = start.get_or_insert_with(Instant::now).elapsed();

@@ -33,7 +33,13 @@ pub(super) fn retry_hint(read: &[u8]) -> bool {
 
 impl Serving {
     pub(super) async fn start() -> Self {
+        Self::on("memory:").await
+    }
+
+    /// Starts a server on a store.
+    pub(super) async fn on(store: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crowd-server"));
+        command.arg(store);
         command.stdin(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("it is built");
         let mut line = String::new();
@@ -55,16 +61,27 @@ impl Serving {
 
     /// Posts JSON, and gives the answer.
     pub(super) async fn post(&self, path: &str, body: &str) -> serde_json::Value {
-        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
         let length = body.len();
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
         );
+        let json = self.answer(&request).await;
+        serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"))
+    }
+
+    /// Gets what a path answers.
+    pub(super) async fn get(&self, path: &str) -> String {
+        self.answer(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
+    }
+
+    /// Sends a request, and gives the body of the answer.
+    async fn answer(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
         stream.write_all(request.as_bytes()).await.expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("it answers");
-        let (_, json) = answer.split_once("\r\n\r\n").expect("headers end");
-        serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {answer}"))
+        let (_, body) = answer.split_once("\r\n\r\n").expect("headers end");
+        body.to_owned()
     }
 
     /// Adds a task that does not run before it is started, and gives its id: so many values of so many bytes, one
