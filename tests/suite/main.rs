@@ -6,6 +6,7 @@ mod cli;
 mod crash;
 mod executors;
 mod forms;
+mod gone;
 mod http;
 mod introspection;
 mod isolation;
