@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::TaskHandle;
 use crate::isolation;
 use crate::json::Json;
+use crate::panics::caught;
 use crate::rate::Rate;
 use crate::registry::{Published, Registry};
 use crate::schedule;
@@ -30,12 +31,15 @@ use crate::worker::{Worker, keeper};
 mod builder;
 pub(crate) mod current;
 pub(crate) mod inspect;
+mod life;
 pub(crate) mod meters;
 mod pauses;
 mod told;
 
 pub use builder::Builder;
 pub use inspect::{InspectedQueue, InspectedTask, InspectedWorker, Inspection, Throughput};
+use life::{Checked, Pulse};
+pub(crate) use life::{Life, gone};
 use meters::Meters;
 
 /// How many tasks go to the store at once.
@@ -107,8 +111,7 @@ pub(crate) struct Core {
     pub(crate) propagator: Option<Arc<dyn Propagator>>,
     worker: OnceLock<Arc<Worker>>,
     alive: OnceLock<Weak<Alive>>,
-    /// The hub, the keeper and every wait end.
-    over: CancellationToken,
+    pub(crate) life: Arc<Life>,
 }
 
 impl fmt::Debug for Core {
@@ -145,19 +148,56 @@ impl fmt::Debug for Qtasks {
 
 impl Core {
     pub(crate) fn is_closed(&self) -> bool {
-        self.over.is_cancelled()
+        self.life.over.is_cancelled()
     }
 
     /// Cancelled when the app is closed.
     pub(crate) fn closed(&self) -> CancellationToken {
-        self.over.clone()
+        self.life.over.clone()
     }
 
     pub(crate) fn crash(&self) {
+        if self.life.gone.is_cancelled() {
+            // Nothing runs; the keeper gives back what did.
+            return;
+        }
         if let Some(worker) = self.worker.get() {
             worker.crash();
         }
-        self.over.cancel();
+        self.life.over.cancel();
+        self.life.kept.cancel();
+    }
+
+    /// The runtime has dropped what ran on it: nothing that the app is asked for can be done any more.
+    fn runtime_ended(&self) {
+        if self.is_closed() {
+            return;
+        }
+        tracing::warn!("the runtime of an app has ended before the app was shut down; its tasks are given back");
+        self.life.gone.cancel();
+        if let Some(worker) = self.worker.get() {
+            worker.orphan();
+        }
+        self.life.over.cancel();
+    }
+
+    /// Waits for a future at most so long; `None` if it takes longer. Whoever waits may have no runtime.
+    pub(crate) async fn timed<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Result<Option<T>> {
+        self.life.check()?;
+        let timer = {
+            let _entered = self.runtime.enter();
+            tokio::time::sleep(limit)
+        };
+        self.life.timed(timer, future).await
+    }
+
+    /// The same until an instant.
+    pub(crate) async fn timed_until<T>(
+        &self,
+        until: tokio::time::Instant,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>> {
+        self.timed(until.saturating_duration_since(tokio::time::Instant::now()), future).await
     }
 
     /// Tells owners of tasks, as long as the app is open, that somebody watches them here.
@@ -190,7 +230,13 @@ impl Core {
     /// adds it.
     pub(crate) fn traced(&self, mut task: NewTask) -> NewTask {
         if task.trace.is_none() {
-            let current = self.propagator.as_ref().and_then(|propagator| propagator.current());
+            let asked = self.propagator.as_ref().map(|propagator| caught(|| propagator.current()));
+            let current = asked.and_then(|current| {
+                current.unwrap_or_else(|failure| {
+                    tracing::warn!(%failure, "the propagator panicked; a task is added without a trace");
+                    None
+                })
+            });
             task.trace = current.or_else(|| current::trace(self));
         }
         task
@@ -199,7 +245,7 @@ impl Core {
     /// Stores new tasks, in batches that are all or none each.
     pub(crate) async fn add(&self, tasks: Vec<NewTask>) -> Result<Vec<Added>> {
         if self.is_closed() {
-            return Err(closed());
+            return Err(self.life.closed());
         }
         for task in &tasks {
             self.check(task)?;
@@ -240,10 +286,6 @@ impl Core {
         let tags = if task.retry_of.is_some() { &[][..] } else { &task.tags };
         tags.iter().try_for_each(|tag| crate::task::check_tag(tag))
     }
-}
-
-pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Unavailable, "the app is shut down")
 }
 
 /// Opens a store, starts a worker in this process, and makes the app the default one: the shortest way to begin.
@@ -288,8 +330,11 @@ impl Qtasks {
         };
         #[cfg(feature = "metrics")]
         let store = crate::metrics::metered(store);
-        let over = CancellationToken::new();
-        let hub = Hub::start(Arc::clone(&store), config.times.scan, over.clone()).await?;
+        let life = Arc::<Life>::default();
+        // What is not of the keeper's doing ends with the runtime.
+        let kept = Arc::clone(&store);
+        let store: Arc<dyn Store> = Arc::new(Checked { store, life: Arc::clone(&life) });
+        let hub = Hub::start(Arc::clone(&store), config.times.scan, Arc::clone(&life)).await?;
         let core = Arc::new(Core {
             store: Arc::clone(&store),
             registry: Arc::clone(&registry),
@@ -302,8 +347,9 @@ impl Qtasks {
             propagator,
             worker: OnceLock::new(),
             alive: OnceLock::new(),
-            over: over.clone(),
+            life: Arc::clone(&life),
         });
+        tokio::spawn(Pulse(Arc::downgrade(&core)).beat(Arc::clone(&life)));
         let alive = Arc::new(Alive(Arc::clone(&core)));
         let _ = core.alive.set(Arc::downgrade(&alive));
         let app = Qtasks { _alive: alive, core };
@@ -312,21 +358,21 @@ impl Qtasks {
         }
         if !with_worker {
             app.core.answer_watchers(None);
-            keeper::start(store, config.times, None, None, over).await?;
+            keeper::start(kept, config.times, None, None, life).await?;
             return Ok(app);
         }
         registry.publish(&*store).await?;
         schedule::declare(&*store, &registry).await?;
         let signals = signals::of(&registry, &receivers);
-        let (worker, appender, jobs) = Worker::new(&app.core, signals, &around);
-        let kept = (Arc::downgrade(&worker), appender, jobs);
+        let (worker, appender, jobs) = Worker::new(&app.core, Arc::clone(&kept), signals, &around);
+        let keeps = (Arc::downgrade(&worker), appender, jobs);
         tracing::info!(worker = config.worker, store = store.durability(), "a worker starts");
         let mut retention = store.retention();
         retention.age = config.retention.unwrap_or(retention.age);
         (retention.ended_max, retention.bytes_max) =
             config.retention_max.unwrap_or((retention.ended_max, retention.bytes_max));
         app.core.answer_watchers(Some(Arc::downgrade(&worker)));
-        keeper::start(store, config.times, Some(retention), Some(kept), over).await?;
+        keeper::start(kept, config.times, Some(retention), Some(keeps), life).await?;
         hub.set_worker(&worker);
         worker.start();
         let _ = app.core.worker.set(worker);
@@ -346,8 +392,10 @@ impl Qtasks {
     /// Makes this app the default one: tasks are added to it unless a call names another.
     ///
     /// # Errors
-    /// [`Conflict`](ErrorKind::Conflict) while another one is installed and open.
+    /// [`Conflict`](ErrorKind::Conflict) while another one is installed and open;
+    /// [`Unavailable`](ErrorKind::Unavailable) if the runtime of this one has ended.
     pub fn install(&self) -> Result<()> {
+        self.core.life.check()?;
         current::install(self)
     }
 
@@ -441,13 +489,20 @@ impl Qtasks {
     /// Stops claiming, waits for running tasks up to the grace, gives the rest back unharmed, and closes the app. It
     /// is no longer the default one then.
     ///
+    /// What could not be given back is logged, and comes back when its lease is over.
+    ///
     /// # Errors
-    /// None so far: what could not be given back is logged, and comes back when its lease is over.
+    /// [`Unavailable`](ErrorKind::Unavailable) if the runtime that the app was started on has ended: all that was
+    /// running there is given back by then, or soon is.
     pub async fn shutdown(&self) -> Result<()> {
+        self.core.life.check()?;
         if let Some(worker) = self.core.worker.get() {
             worker.shutdown().await?;
         }
-        self.core.over.cancel();
+        // It may have ended meanwhile.
+        self.core.life.check()?;
+        self.core.life.over.cancel();
+        self.core.life.kept.cancel();
         Ok(())
     }
 

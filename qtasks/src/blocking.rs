@@ -3,14 +3,16 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use futures::FutureExt as _;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::Instrument as _;
 
-use crate::app::{Core, Qtasks, current};
+use crate::app::{Core, Qtasks, current, gone};
 use crate::error::{Error, ErrorKind, Result};
 
 /// An app with a runtime of its own: from [`blocking::init`](init). It derefs to [`Qtasks`].
@@ -82,6 +84,7 @@ impl App {
 
 /// Waits on this thread for what a runtime does on its own.
 pub(crate) fn wait<T: Send + 'static>(core: &Core, future: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    core.life.check()?;
     let runtime = &core.runtime;
     let inside = Handle::try_current().is_ok_and(|here| here.id() == runtime.id());
     let only = runtime.runtime_flavor() == RuntimeFlavor::CurrentThread && core.thread == std::thread::current().id();
@@ -108,8 +111,13 @@ pub(crate) fn wait_for<T: Send + 'static>(
             future.as_mut().poll(cx)
         });
         // Whoever waits can't be gone: it is blocked.
-        let _ = send.send(done.await);
+        let _ = send.send(AssertUnwindSafe(done).catch_unwind().await);
     };
     runtime.spawn(future.in_current_span());
-    receive.recv().map_err(|_| Error::new(ErrorKind::Unavailable, "the runtime of the app ended"))
+    match receive.recv() {
+        Ok(Ok(done)) => Ok(done),
+        // As if it had been polled here.
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(_) => Err(gone()),
+    }
 }

@@ -40,6 +40,10 @@ pub(crate) trait Attempt: Send + Sync {
     fn stopped(&self) -> BoxFuture<'static, ()>;
     /// Fails the task, whatever its body does.
     fn fail(&self, failure: TaskFailure);
+    /// The host has no thread or process for the attempt: it is given back, whatever its body does.
+    fn starved(&self, why: String) {
+        self.fail(TaskFailure::new(FailureKind::Error, why));
+    }
     fn runtime(&self) -> tokio::runtime::Handle;
 }
 
@@ -115,6 +119,17 @@ impl Context {
         match &self.0.run {
             Some(run) => run.fail(failure),
             None => tracing::error!(%failure, "a task would fail here"),
+        }
+        if !self.is_detached() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Gives the attempt back, for the host has no thread for it: the body is dropped where it awaits this.
+    pub(crate) async fn starved(&self, why: String) {
+        match &self.0.run {
+            Some(run) => run.starved(why),
+            None => tracing::error!(why, "a task would be given back here"),
         }
         if !self.is_detached() {
             std::future::pending::<()>().await;

@@ -75,6 +75,12 @@ pub trait Run {
     fn handler_waits(&self) -> bool {
         false
     }
+
+    /// Whether there is a place in which the body runs.
+    #[doc(hidden)]
+    fn has_begun(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for dyn Run + '_ {

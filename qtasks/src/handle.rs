@@ -118,12 +118,8 @@ impl<F: TaskFn> TaskHandle<F> {
     /// # Errors
     /// [`WaitError::Ended`] if it failed or was cancelled, [`WaitError::TimedOut`], [`WaitError::Store`].
     pub async fn wait_timeout(&self, timeout: Duration) -> Result<Task<F>, WaitError<F>> {
-        let timed = {
-            // Whoever waits may have no runtime.
-            let _entered = self.place.runtime().enter();
-            tokio::time::timeout(timeout, self.wait())
-        };
-        timed.await.unwrap_or_else(|_| Err(WaitError::TimedOut(self.clone())))
+        let timed = self.place.timed(timeout, self.wait()).await?;
+        timed.unwrap_or_else(|| Err(WaitError::TimedOut(self.clone())))
     }
 
     async fn result(&self, core: &Core, record: TaskRecord) -> Result<Task<F>, WaitError<F>> {

@@ -3,7 +3,6 @@
 //! Invariant: what a body does is recorded in the order in which it does it, and nothing is asked of anyone.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,8 +17,9 @@ use crate::context::{Attempt, Context, ResumePoint, States};
 use crate::erased::{Item, Run};
 use crate::error::Result;
 use crate::json::Json;
+use crate::panics::{caught, dropped};
 use crate::task::{FailureKind, Start as Body, TaskFailure, TaskId, TaskSpec};
-use crate::worker::{panicked, threads};
+use crate::worker::threads;
 
 /// Where a run begins.
 pub(crate) struct Start {
@@ -185,8 +185,9 @@ pub(crate) async fn run(
             let recorder = Arc::clone(recorder);
             let body = move || {
                 let _scope = scope.as_ref().map(current::enter);
-                let result = caught(|| start(&ctx, args.as_bytes())).and_then(|mut run| {
-                    let mut driven = pin!(drive(&mut run, &recorder));
+                let begun = caught(|| start(&ctx, args.as_bytes())).unwrap_or_else(Err);
+                let result = begun.and_then(|run| {
+                    let mut driven = pin!(drive(run, &recorder));
                     // A sync body is polled outside of any runtime; what waits all the same, within it.
                     match driven.as_mut().poll(&mut Cx::from_waker(Waker::noop())) {
                         Poll::Ready(result) => result,
@@ -208,7 +209,7 @@ async fn on_the_runtime<R: Run + ?Sized>(
     scope: Option<Scope>,
     start: impl FnOnce() -> Result<Pin<Box<R>>, TaskFailure>,
 ) -> Result<Option<Json>, TaskFailure> {
-    let mut driven = pin!(async { drive(&mut caught(start)?, recorder).await });
+    let mut driven = pin!(async { drive(caught(start).unwrap_or_else(Err)?, recorder).await });
     poll_fn(|cx| {
         let _scope = scope.as_ref().map(current::enter);
         driven.as_mut().poll(cx)
@@ -216,11 +217,13 @@ async fn on_the_runtime<R: Run + ?Sized>(
     .await
 }
 
-fn caught<T>(f: impl FnOnce() -> Result<T, TaskFailure>) -> Result<T, TaskFailure> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| Err(panicked(&*payload)))
+async fn drive<R: Run + ?Sized>(mut run: Pin<Box<R>>, recorder: &Recorder) -> Result<Option<Json>, TaskFailure> {
+    let ended = to_end(&mut run, recorder).await;
+    dropped(run, "a body");
+    ended
 }
 
-async fn drive<R: Run + ?Sized>(run: &mut Pin<Box<R>>, recorder: &Recorder) -> Result<Option<Json>, TaskFailure> {
+async fn to_end<R: Run + ?Sized>(run: &mut Pin<Box<R>>, recorder: &Recorder) -> Result<Option<Json>, TaskFailure> {
     let mut out = Vec::new();
     loop {
         out.clear();
@@ -247,8 +250,7 @@ async fn polled<T>(
     poll_fn(|cx| {
         recorder.body.register(cx.waker());
         recorder.check()?;
-        let polled = catch_unwind(AssertUnwindSafe(|| poll(cx)));
-        let polled = polled.unwrap_or_else(|payload| Poll::Ready(Err(panicked(&*payload))));
+        let polled = caught(|| poll(cx)).unwrap_or_else(|failure| Poll::Ready(Err(failure)));
         // What the body asked for before it came here.
         if polled.is_ready() {
             recorder.check()?;

@@ -27,6 +27,19 @@ const VARIABLE: &str = "QTASKS_CHILD";
 #[cfg(unix)]
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Whether an error says that the host has no thread, process, descriptor or memory left, which it may have later.
+pub(crate) fn is_shortage(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let known = [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+        if error.raw_os_error().is_some_and(|code| known.iter().any(|known| known.raw_os_error() == code)) {
+            return true;
+        }
+    }
+    matches!(error.kind(), std::io::ErrorKind::OutOfMemory | std::io::ErrorKind::WouldBlock)
+}
+
 /// This process would do a child's work if it were started as one.
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
@@ -127,6 +140,7 @@ pub(crate) fn start(
     _: &TaskSpec,
     _: &crate::context::Context,
     _: &[u8],
+    _: usize,
 ) -> Result<crate::erased::BoxRun, crate::task::TaskFailure> {
     Err(crate::task::TaskFailure::new(crate::task::FailureKind::Process, "isolated tasks need Unix"))
 }

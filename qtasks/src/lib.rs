@@ -30,6 +30,7 @@ mod isolation;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod middleware;
+mod panics;
 pub mod schedule;
 pub mod signals;
 mod watch;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::app::{Core, Qtasks};
 use crate::blocking;
@@ -77,12 +78,18 @@ impl At {
         }
     }
 
-    /// Where futures are run, and timers wait.
-    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+    /// Waits for a future at most so long; `None` if it takes longer. Whoever waits may have no runtime.
+    pub(crate) async fn timed<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Result<Option<T>> {
         match self {
-            At::App(core) => &core.runtime,
+            At::App(core) => core.timed(limit, future).await,
             #[cfg(feature = "client")]
-            At::Server(client) => client.runtime(),
+            At::Server(client) => {
+                let timed = {
+                    let _entered = client.runtime().enter();
+                    tokio::time::timeout(limit, future)
+                };
+                Ok(timed.await.ok())
+            }
         }
     }
 

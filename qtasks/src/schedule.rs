@@ -142,7 +142,7 @@ impl AddSchedule {
         let definition = Definition { when, starting: starting.map(to_ms), repeats, catch_up, overlap, task };
         definition.check().map_err(|e| wrong(&e))?;
         if core.is_closed() {
-            return Err(crate::app::closed());
+            return Err(core.life.closed());
         }
         tend::define(&*core.store, &name, &definition, false).await?;
         Ok(ScheduleHandle { core, name })

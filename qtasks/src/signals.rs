@@ -11,7 +11,6 @@
 use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +23,7 @@ use crate::app::{Qtasks, current};
 use crate::builtin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
+use crate::panics::{Contained, caught};
 use crate::registry::Registry;
 use crate::task::{TaskFailure, TaskId, TaskRecord, TaskSpec};
 
@@ -346,16 +346,15 @@ pub(crate) fn of(registry: &Registry, all: &Receivers) -> HashMap<String, Arc<Re
 /// Tells each of them, one after the other.
 pub(crate) async fn tell<S: Clone>(receivers: &[Receiver<S>], task: &SignalTask, signal: impl Fn() -> S) {
     for receiver in receivers {
-        let called = catch_unwind(AssertUnwindSafe(|| receiver(signal())));
-        let heard = match called {
-            Ok(hearing) => AssertUnwindSafe(hearing).catch_unwind().await,
-            Err(payload) => Err(payload),
+        let heard = match caught(|| receiver(signal())) {
+            Ok(hearing) => Contained::new("a receiver", hearing).await,
+            Err(failure) => Err(failure),
         };
         let signal = std::any::type_name::<S>();
         match heard {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(id = %task.id(), signal, error, "a receiver failed"),
-            Err(_) => tracing::warn!(id = %task.id(), signal, "a receiver panicked"),
+            Err(failure) => tracing::warn!(id = %task.id(), signal, %failure, "a receiver panicked"),
         }
     }
 }

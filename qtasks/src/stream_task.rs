@@ -15,8 +15,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::context::Context;
 use crate::erased::{BoxRun, Item, Read, Run, TaskValue};
 use crate::json::{Json, encode};
+use crate::panics::caught;
 use crate::task::{FailureKind, TaskFailure, Value};
-use crate::worker::{panicked, threads};
+use crate::worker::threads;
 
 /// So many items of a sync generator wait between its thread and the body.
 const AHEAD: usize = 64;
@@ -155,13 +156,12 @@ impl Context {
         let (send, mut pulled) = mpsc::channel::<Result<I::Item, TaskFailure>>(AHEAD);
         let pull = move || {
             let all = || items.into_iter().try_for_each(|item| send.blocking_send(Ok(item)));
-            if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(all)) {
-                let _ = send.blocking_send(Err(panicked(&*payload)));
+            if let Err(failure) = caught(all) {
+                let _ = send.blocking_send(Err(failure));
             }
         };
         if let Err(error) = threads::run(Box::new(pull)) {
-            let message = format!("no thread for a sync generator: {error}");
-            self.fail(TaskFailure::new(FailureKind::Error, message)).await;
+            self.starved(format!("no thread for a sync generator: {error}")).await;
         }
         let mut last = None;
         while let Some(item) = pulled.recv().await {

@@ -17,9 +17,8 @@ use std::time::Duration;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::app::closed;
+use crate::app::Life;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventBatch, EventCode, EventRef};
 use crate::json::Json;
@@ -70,7 +69,7 @@ pub(crate) struct Hub {
     /// The store takes time to answer.
     waits: AtomicBool,
     runtime: tokio::runtime::Handle,
-    over: CancellationToken,
+    life: Arc<Life>,
     me: Weak<Hub>,
 }
 
@@ -87,7 +86,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
-    pub(crate) async fn start(store: Arc<dyn Store>, scan: Duration, over: CancellationToken) -> Result<Arc<Self>> {
+    pub(crate) async fn start(store: Arc<dyn Store>, scan: Duration, life: Arc<Life>) -> Result<Arc<Self>> {
         let interest = Arc::new(Interest::default());
         let hints = store.watch(Arc::clone(&interest)).await?;
         let hub = Arc::new_cyclic(|me| Hub {
@@ -98,13 +97,13 @@ impl Hub {
             worker: OnceLock::new(),
             waits: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
-            over,
+            life,
             me: me.clone(),
         });
         let run = Arc::clone(&hub);
         tokio::spawn(async move {
-            let over = run.over.clone();
-            over.run_until_cancelled(run.follow(hints, scan)).await;
+            let life = Arc::clone(&run.life);
+            life.over.run_until_cancelled(run.follow(hints, scan)).await;
         });
         Ok(hub)
     }
@@ -250,8 +249,8 @@ impl Hub {
             if record.status.is_ended() {
                 return Ok(record);
             }
-            if self.over.run_until_cancelled(woken).await.is_none() {
-                return Err(closed());
+            if self.life.over.run_until_cancelled(woken).await.is_none() {
+                return Err(self.life.closed());
             }
         }
     }
@@ -318,8 +317,8 @@ impl Hub {
         drop(tails);
         self.interest.add_task(id);
         let pump = pump(Arc::clone(&self.store), id, Arc::downgrade(&tail), Arc::clone(&tail.nudge));
-        let over = self.over.clone();
-        self.runtime.spawn(async move { over.run_until_cancelled(pump).await });
+        let life = Arc::clone(&self.life);
+        self.runtime.spawn(async move { life.over.run_until_cancelled(pump).await });
         tail
     }
 }
@@ -641,7 +640,7 @@ impl Cursor {
                 return Ok(Some(part));
             }
         }
-        let (over, connected) = (self.hub.over.clone(), self.is_connected());
+        let (life, connected) = (Arc::clone(&self.hub.life), self.is_connected());
         loop {
             let Some((tail, grown)) = &mut self.tail else { return Ok(None) };
             grown.borrow_and_update();
@@ -661,8 +660,8 @@ impl Cursor {
                 }
                 Newest::Nothing => {
                     // An error: the tail is gone, and it is not while this has it.
-                    if over.run_until_cancelled(grown.changed()).await.is_none() {
-                        return Err(closed());
+                    if life.over.run_until_cancelled(grown.changed()).await.is_none() {
+                        return Err(life.closed());
                     }
                 }
             }

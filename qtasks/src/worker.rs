@@ -31,6 +31,7 @@ use crate::context::States;
 use crate::error::Result;
 use crate::executor::TaskExecutor;
 use crate::middleware::Middleware;
+use crate::panics::caught;
 use crate::registry::Registry;
 use crate::schedule;
 use crate::signals::{Ending, Receivers, SignalTask, Told};
@@ -41,7 +42,6 @@ use crate::trace::Propagator;
 use appender::{Appender, Job};
 use lane::Lane;
 use run::After;
-pub(crate) use run::panicked;
 use running::Running;
 use sink::Limits;
 pub(crate) use sink::Sink;
@@ -114,6 +114,40 @@ impl Around {
     }
 }
 
+/// An attempt, for as long as there is a future that polls it. Where that is dropped before the attempt has ended, the
+/// attempt is running no longer: its slot is free, and its lease is given back.
+struct Held {
+    worker: Arc<Worker>,
+    sink: Arc<Sink>,
+    ended: bool,
+}
+
+impl Held {
+    /// All that follows from its end is done.
+    fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Held { worker, sink, ended } = self;
+        sink.leave_slot();
+        sink.lane.look();
+        match *ended {
+            true => {}
+            // Its lease is kept until that is stored.
+            false if sink.is_ending() && !sink.is_over() => worker.appender.tell_keeper(),
+            false => {
+                if !sink.is_over() {
+                    worker.appender.abandon(sink);
+                }
+                worker.running.remove(sink);
+            }
+        }
+    }
+}
+
 /// An attempt that has begun, and what there is to do when it is over.
 struct Begun {
     sink: Arc<Sink>,
@@ -127,10 +161,11 @@ struct Begun {
 impl Worker {
     pub(crate) fn new(
         core: &Arc<Core>,
+        store: Arc<dyn Store>,
         signals: HashMap<String, Arc<Receivers>>,
         around: &Around,
     ) -> (Arc<Self>, Arc<Appender>, tokio::sync::mpsc::UnboundedReceiver<Job>) {
-        let (store, registry, config) = (Arc::clone(&core.store), Arc::clone(&core.registry), Arc::clone(&core.config));
+        let (registry, config) = (Arc::clone(&core.registry), Arc::clone(&core.config));
         let running = Arc::<Running>::default();
         let (appender, jobs) = Appender::new(Arc::clone(&store), Arc::downgrade(&running));
         let bodies = Arc::new(Lane::new(config.worker.clone(), config.concurrency, false));
@@ -268,15 +303,13 @@ impl Worker {
                     if !lane.built_in {
                         self.interest.work();
                     }
-                    for task in claimed.tasks {
-                        self.begin(task, &lane, sent);
-                    }
+                    self.begin_all(claimed.tasks, &lane, sent).await;
                     continue;
                 }
                 wait = Some(claimed.next_due.map_or(self.config.times.scan, |due| due.min(self.config.times.scan)));
             }
             let looked = self.closing.run_until_cancelled(lane.looked());
-            match wait {
+            match wait.or_else(|| lane.grows_in()) {
                 // Even a task that is due this millisecond must let the clock move.
                 Some(wait) => drop(tokio::time::timeout(wait.max(Duration::from_millis(1)), looked).await),
                 None => drop(looked.await),
@@ -330,6 +363,23 @@ impl Worker {
         limits.iter().any(|l| l.concurrency.is_some() && l.on.covers(&record.queue, &record.name))
     }
 
+    /// Runs tasks that were claimed. One that can't be begun keeps neither the others nor the loop from going on.
+    async fn begin_all(self: &Arc<Self>, tasks: Vec<ClaimedTask>, lane: &Arc<Lane>, sent: Instant) {
+        let mut broken = Vec::new();
+        for task in tasks {
+            let lease = Lease { id: task.record.id, epoch: task.record.epoch };
+            if let Err(failure) = caught(|| self.begin(task, lane, sent)) {
+                tracing::error!(id = %lease.id, %failure, "a task could not be begun, and is given back");
+                broken.push(lease);
+            }
+        }
+        if !broken.is_empty() {
+            self.release(broken).await;
+            // What breaks one may break the next.
+            let _ = self.closing.run_until_cancelled(tokio::time::sleep(self.config.times.scan)).await;
+        }
+    }
+
     /// Runs a task that was claimed.
     fn begin(self: &Arc<Self>, task: ClaimedTask, lane: &Arc<Lane>, sent: Instant) {
         let Some(spec) = self.spec(&task.record.name) else {
@@ -347,7 +397,7 @@ impl Worker {
         let appender = Arc::clone(&self.appender);
         let (lane, runtime) = (Arc::clone(lane), self.runtime.clone());
         let sink = Sink::new(&task, sent, config.times.lease, limits, appender, lane, runtime);
-        self.enter(&sink);
+        let held = self.enter(&sink);
         let scheduled = task.record.tags.iter().any(|tag| tag.starts_with(schedule::TAG));
         if scheduled {
             self.firing.notify_one();
@@ -376,11 +426,12 @@ impl Worker {
         let begun = Begun { sink, signals, scheduled, awaited };
         let worker = Arc::clone(self);
         self.attempts.spawn(async move {
-            let crashed = worker.crashed.clone();
+            let (held, crashed) = (held, worker.crashed.clone());
             let after = crashed.run_until_cancelled(run::attempt(job).instrument(span)).await;
             begun.sink.leave_slot();
             if let Some(after) = after {
                 worker.ended(after, begun).await;
+                held.ended();
             }
         });
     }
@@ -388,8 +439,10 @@ impl Worker {
     /// The span of an attempt.
     fn span(&self, record: &TaskRecord) -> tracing::Span {
         let span = spans::attempt(record, &self.name);
-        if let (Some(propagator), Some(trace)) = (&self.propagator, &record.trace) {
-            propagator.adopt(&span, trace);
+        if let (Some(propagator), Some(trace)) = (&self.propagator, &record.trace)
+            && let Err(failure) = caught(|| propagator.adopt(&span, trace))
+        {
+            tracing::warn!(id = %record.id, %failure, "the propagator panicked; the attempt has no trace");
         }
         span
     }
@@ -424,13 +477,18 @@ impl Worker {
                 self.release(vec![sink.lease]).await;
                 self.running.remove(&sink);
             }
+            After::Starved(why) => {
+                sink.lane.shrink(&why);
+                self.release(vec![sink.lease]).await;
+                self.running.remove(&sink);
+            }
             After::IsLost => self.running.remove(&sink),
         }
         sink.lane.look();
     }
 
     /// Takes an attempt in.
-    fn enter(&self, sink: &Arc<Sink>) {
+    fn enter(self: &Arc<Self>, sink: &Arc<Sink>) -> Held {
         if let Some(before) = self.running.insert(Arc::clone(sink), self.attempts.token()) {
             before.stop(Stop::Fenced);
         }
@@ -439,6 +497,7 @@ impl Worker {
             // Claimed just before.
             sink.stop(Stop::Shutdown);
         }
+        Held { worker: Arc::clone(self), sink: Arc::clone(sink), ended: false }
     }
 
     fn spec(&self, name: &str) -> Option<&Arc<TaskSpec>> {
@@ -525,6 +584,17 @@ impl Worker {
         }
         self.crash();
         Ok(())
+    }
+
+    /// Claims nothing more: the runtime has ended, and with it every attempt.
+    pub(crate) fn orphan(&self) {
+        self.closing.cancel();
+        self.attempts.close();
+    }
+
+    /// Whether it has a lease for nothing.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.is_empty()
     }
 
     /// Ends everything where it is, as if the process had died.

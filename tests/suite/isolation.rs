@@ -15,9 +15,13 @@ use crate::{app_of, failure, kinds, soon};
 
 /// A worker in a process of its own, and an app without one that adds to the same store.
 async fn worker() -> (Qtasks, Child) {
+    worker_by(Command::new(env!("CARGO_BIN_EXE_isolated-worker"))).await
+}
+
+/// The same, started by a command that takes the URL of the store.
+async fn worker_by(mut command: Command) -> (Qtasks, Child) {
     let url = format!("sqlite:{}", crate::scratch().join("q.db").display());
     let app = Qtasks::builder().store(&url).scan(Duration::from_millis(100)).open().await.unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_isolated-worker"));
     let worker = command.arg(url).stdin(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     (app, worker)
 }
@@ -251,6 +255,119 @@ async fn a_child_has_no_app_and_an_empty_stdin_and_the_arguments_of_its_worker()
     assert!(added.starts_with("no app in the process of an isolated task"), "{added}");
     assert_eq!(read, 0);
     assert!(argument.unwrap().starts_with("sqlite:"));
+}
+
+// ---- what the host does not have
+
+/// Adds tasks, waits for all, and sees that none of them is any the worse for a shortage.
+async fn all_are_completed<F: TaskFn<Returning = u32>>(app: &Qtasks, tasks: Vec<qtasks::AddTask<F>>) {
+    let handles = app.add_all(tasks).await.unwrap();
+    let mut attempts = 0;
+    for handle in &handles {
+        let record = handle.wait_timeout(soon()).await.unwrap().record;
+        assert_eq!((record.failures, record.crashes), (0, 0));
+        attempts += record.attempt;
+        let log: Vec<_> = handle.events_from(0).try_collect().await.unwrap();
+        assert_eq!(kinds(&log), "started completed");
+    }
+    assert!(attempts as usize > handles.len(), "there was no shortage");
+}
+
+#[tokio::test]
+async fn without_threads_sync_tasks_are_given_back_and_all_of_them_are_done() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_isolated-worker"));
+    command.env("QTASKS_TEST_THREADS", "3");
+    let (app, _worker) = worker_by(command).await;
+    all_are_completed(&app, (0..30).map(|_| tasks::dozes::add_task()).collect()).await;
+}
+
+/// Each has a thread of its worker that hears it.
+#[tokio::test]
+async fn without_threads_isolated_tasks_are_given_back_and_all_of_them_are_done() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_isolated-worker"));
+    command.env("QTASKS_TEST_THREADS", "3");
+    let (app, _worker) = worker_by(command).await;
+    all_are_completed(&app, (0..12).map(|_| tasks::dozes_apart::add_task()).collect()).await;
+}
+
+#[tokio::test]
+async fn without_descriptors_isolated_tasks_are_given_back_and_all_of_them_are_done() {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -n 48; exec "$0" "$@""#, env!("CARGO_BIN_EXE_isolated-worker")]);
+    let (app, _worker) = worker_by(command).await;
+    all_are_completed(&app, (0..30).map(|_| tasks::dozes_apart::add_task()).collect()).await;
+}
+
+// ---- what a child may not say
+
+#[tokio::test]
+async fn what_is_not_a_report_ends_the_attempt_at_once() {
+    let (app, worker) = worker().await;
+    let frame = |head: &str, body: u64| {
+        let bytes = u32::try_from(head.len()).unwrap();
+        [b"\0qtf", &bytes.to_le_bytes()[..], &body.to_le_bytes(), head.as_bytes()].concat()
+    };
+    let oversize = [b"\0qtf", &u32::MAX.to_le_bytes()[..], &0_u64.to_le_bytes()].concat();
+    for (garbage, kind) in [
+        (b"x".to_vec(), FailureKind::Process),
+        (b"some text that a library prints\n".to_vec(), FailureKind::Process),
+        (oversize, FailureKind::Process),
+        (frame("{not json", 0), FailureKind::Process),
+        (frame(r#""Nothing""#, 0), FailureKind::Process),
+        (frame(r#"{"Handled":{"hash":null}}"#, 0), FailureKind::Process),
+        (frame(r#"{"Event":3}"#, 0), FailureKind::Process),
+        (frame(r#""Checkpoint""#, 4 << 30), FailureKind::Process),
+        (frame(r#"{"Item":{"hash":1,"stored":true}}"#, 4 << 30), FailureKind::Limit),
+        (frame(r#""Returned""#, u64::MAX), FailureKind::Limit),
+    ] {
+        let text = String::from_utf8_lossy(&garbage).into_owned();
+        let handle = tasks::garbles::add_task(garbage).on(&app).await.unwrap();
+        let (why, yielded) = failed(&handle).await;
+        assert_eq!((why.kind, yielded.len()), (kind, 1), "{text}: {why}");
+        is_gone(yielded[0]).await;
+    }
+    let here = tasks::here::add_task().on(&app).timeout(soon()).await.unwrap().returning;
+    assert_eq!(Some(here), worker.id());
+}
+
+/// The most memory that a process has had, in MiB.
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
+
+#[tokio::test]
+async fn what_is_too_large_stays_in_the_process_that_made_it() {
+    const MUCH: usize = 200 << 20;
+    let (app, worker) = worker().await;
+    let pid = worker.id().unwrap();
+    tasks::there::add_task().on(&app).timeout(soon()).await.unwrap();
+    let before = peak(pid);
+    for (how, kind, index) in [
+        ("value", FailureKind::Limit, Some(1)),
+        ("event", FailureKind::Limit, None),
+        ("name", FailureKind::Codec, None),
+        ("checkpoint", FailureKind::Limit, None),
+        ("error", FailureKind::Panic, None),
+        ("cancel", FailureKind::Cancelled, None),
+        ("return", FailureKind::Limit, None),
+    ] {
+        let handle = tasks::floods::add_task(how.to_owned(), MUCH).on(&app).await.unwrap();
+        let error = handle.wait_timeout(soon()).await.unwrap_err();
+        let WaitError::Ended(ended) = &error else { panic!("{how}: {error:?}") };
+        let why = ended.failure();
+        assert_eq!((why.kind, why.index), (kind, index), "{how}: {}", why.kind);
+        assert_eq!(ended.returning::<String>().unwrap(), ["first"], "{how}");
+        assert!(why.message.len() < 100_000, "{how}");
+    }
+    let handled = tasks::floods_handled::add_task(MUCH).on(&app).await.unwrap().wait_timeout(soon()).await;
+    let why = failure(&handled.unwrap_err()).clone();
+    assert_eq!((why.kind, why.index), (FailureKind::Limit, Some(1)));
+    let rule = "the value has 209715202 bytes, of at most 262144: `value_bytes_max` of the app's builder says how many";
+    assert_eq!(why.message, rule);
+    let grown = peak(pid).saturating_sub(before);
+    assert!(grown < 64, "the worker took {grown} MiB more");
 }
 
 // ---- what a worker refuses

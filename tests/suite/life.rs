@@ -775,6 +775,19 @@ async fn one_app_is_the_default_one() {
     let last = app_of([plain::spec()]).await;
     last.install().unwrap();
     last.shutdown().await.unwrap();
+    // One whose runtime has ended gives way to another, and until then says what is wrong.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let builder = Qtasks::builder().store(crate::store()).tasks([plain::spec()]).install();
+    let gone = runtime.spawn(async move { builder.start().await }).await.unwrap().unwrap();
+    runtime.shutdown_background();
+    crate::until_async(async || gone.stats().await.is_err()).await;
+    let e = plain::add_task(1, 2).await.unwrap_err();
+    assert_eq!(e.kind(), qtasks::ErrorKind::Unavailable, "{e}");
+    assert!(e.to_string().contains("the runtime of this app has ended"), "{e}");
+    let next = app_of([plain::spec()]).await;
+    next.install().unwrap();
+    assert_eq!(plain::add_task(1, 2).timeout(soon()).await.unwrap().returning, 3);
+    next.shutdown().await.unwrap();
 }
 
 /// What was claimed when the shutdown came is not left behind.

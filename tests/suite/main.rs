@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 mod executors;
 mod forms;
+mod gone;
 mod http;
 mod introspection;
 mod isolation;

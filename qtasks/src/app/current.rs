@@ -81,6 +81,10 @@ pub(super) fn install(app: &Qtasks) -> Result<()> {
 pub(crate) fn core() -> Result<(Arc<Core>, Option<TaskId>)> {
     let polled = POLLED.with(|p| p.borrow().as_ref().and_then(|s| Some((s.core.upgrade()?, s.task))));
     polled.or_else(|| installed().map(|core| (core, None))).ok_or_else(|| {
+        let installed = INSTALLED.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(gone)) = installed.as_ref().and_then(Weak::upgrade).map(|core| core.life.check()) {
+            return gone;
+        }
         if isolation::is_child() {
             let message = "no app in the process of an isolated task: yield what is to be added, and let whoever \
                            watches add it, or open an app in the body and name it by `.on(&app)`";

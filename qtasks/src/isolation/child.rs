@@ -9,7 +9,6 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -19,15 +18,15 @@ use futures::future::BoxFuture;
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::{oneshot, watch};
 
-use super::frame::{self, Failed, Function, Order, Report, Start};
-use super::{GRACE, VARIABLE};
+use super::frame::{self, Failed, Function, Limits, Order, Report, Start};
+use super::{GRACE, VARIABLE, is_shortage};
 use crate::context::{Attempt, Context};
 use crate::erased::{Item, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
+use crate::panics::{caught, dropped};
 use crate::registry::Registration;
 use crate::task::{self, FailureKind, TaskFailure, TaskId, TaskSpec};
-use crate::worker::panicked;
 
 /// The status of a process that could not begin.
 const CONFUSED: i32 = 70;
@@ -47,7 +46,12 @@ pub(super) fn live(socket: UnixStream) -> ! {
         let _ = rustix::stdio::dup2_stdin(&null);
     }
     // Not on this thread: it may be inside of a runtime.
+    let said = socket.try_clone();
     let body = std::thread::Builder::new().name("qtasks-child".to_owned()).spawn(|| serve(socket));
+    if let (Err(error), Ok(said)) = (&body, &said) {
+        starved(said, error);
+    }
+    drop(said);
     match body.map(|body| body.join()) {
         Ok(Ok(Ok(()))) => std::process::exit(0),
         // Its worker has no use for it any more.
@@ -62,13 +66,32 @@ pub(super) fn live(socket: UnixStream) -> ! {
     std::process::exit(CONFUSED)
 }
 
+/// Hears the worker, which may say whatever it has to.
+fn heard(socket: &UnixStream) -> io::Result<frame::Frame<Order>> {
+    frame::read(socket, usize::MAX, |_| usize::MAX)
+}
+
+/// Tells the worker why this process can't begin, if that is for want of a thread or a descriptor.
+fn starved(mut socket: &UnixStream, error: &io::Error) {
+    if is_shortage(error) {
+        let _ = frame::write(&mut socket, &Report::Starved(format!("the process of an isolated task: {error}")), &[]);
+    }
+}
+
 fn serve(socket: UnixStream) -> io::Result<()> {
-    let (Order::Start(start), args) = frame::read::<Order>(&socket)? else {
+    let frame::Frame { head: Order::Start(start), body: Ok(args) } = heard(&socket)? else {
         return Err(io::Error::other("its worker is of another version"));
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let ears = socket.try_clone()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let (runtime, ears, said) = match runtime.and_then(|made| Ok((made, socket.try_clone()?, socket.try_clone()?))) {
+        Ok(made) => made,
+        Err(error) => {
+            starved(&socket, &error);
+            return Err(error);
+        }
+    };
     let worker = Arc::new(Worker {
+        limits: start.limits,
         socket: Mutex::new(socket),
         flushes: Mutex::default(),
         stopped: watch::Sender::new(false),
@@ -77,8 +100,12 @@ fn serve(socket: UnixStream) -> io::Result<()> {
     });
     let (orders, next) = mpsc::channel();
     let hearing = Arc::clone(&worker);
-    std::thread::Builder::new().name("qtasks-worker".to_owned()).spawn(move || hearing.hear(&ears, &orders))?;
-    let Start { function, name, id, attempt, resume, trace } = *start;
+    let hears =
+        std::thread::Builder::new().name("qtasks-worker".to_owned()).spawn(move || hearing.hear(&ears, &orders));
+    hears.inspect_err(|error| starved(&said, error))?;
+    drop(said);
+    worker.say(&Report::Ready, &[]);
+    let Start { function, name, id, attempt, resume, trace, .. } = *start;
     let attempting = Arc::clone(&worker) as Arc<dyn Attempt>;
     let ctx = Context::new(id, name, attempt, Arc::default(), resume, attempting, trace);
     let failure = match find(&function) {
@@ -118,7 +145,7 @@ fn find(function: &Function) -> Option<&'static TaskSpec> {
 }
 
 fn begun<T>(start: impl FnOnce() -> Result<T, TaskFailure>) -> Result<T, TaskFailure> {
-    catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|payload| Err(panicked(&*payload)))
+    caught(start).unwrap_or_else(Err)
 }
 
 // ---- the body
@@ -138,16 +165,21 @@ impl<R: Run + ?Sized> Body<'_, R> {
             let done = match order {
                 Order::Next => self.next(&mut out),
                 Order::Handle => self.handle(&mut out),
-                Order::Skip => {
-                    self.run.as_mut().skip();
-                    continue;
-                }
+                Order::Skip => match caught(|| self.run.as_mut().skip()) {
+                    Ok(()) => continue,
+                    // The worker hears it when it asks for the next value.
+                    Err(failure) => Err(failure),
+                },
                 Order::Start(_) | Order::Flushed(_) | Order::Stop => continue,
             };
-            let report = done.unwrap_or_else(|failure| Report::Failed(Failed::new(failure)));
+            let done = done.and_then(|report| self.worker.check(report, &out));
+            let report = done.unwrap_or_else(|failure| {
+                out = Vec::new();
+                Report::Failed(Failed::new(failure))
+            });
             if matches!(report, Report::Returned | Report::Failed(_)) {
                 // What its destructors do, they do before it is over.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(self.run)));
+                dropped(self.run, "a body");
                 return self.worker.end(&report, &out);
             }
             self.worker.say(&report, &out);
@@ -173,19 +205,19 @@ impl<R: Run + ?Sized> Body<'_, R> {
 
 /// Polls until it is ready; what need not be polled inside of the runtime goes there only to wait.
 fn wait<T>(worker: &Worker, inside: bool, mut poll: impl FnMut(&mut Cx<'_>) -> Poll<T>) -> Result<T, TaskFailure> {
-    let caught = catch_unwind(AssertUnwindSafe(|| {
+    caught(|| {
         if !inside && let Poll::Ready(ready) = poll(&mut Cx::from_waker(Waker::noop())) {
             return ready;
         }
         worker.runtime.block_on(poll_fn(poll))
-    }));
-    caught.map_err(|payload| panicked(&*payload))
+    })
 }
 
 // ---- the worker, as seen from here
 
 struct Worker {
     socket: Mutex<UnixStream>,
+    limits: Limits,
     /// Who waits until all is stored, the first to ask first.
     flushes: Mutex<VecDeque<oneshot::Sender<bool>>>,
     stopped: watch::Sender<bool>,
@@ -201,13 +233,21 @@ impl Worker {
         let _ = frame::write(&*socket, report, body);
     }
 
+    /// What is too large for the worker is not sent to it.
+    fn check(&self, report: Report, value: &[u8]) -> Result<Report, TaskFailure> {
+        match value.len() <= self.limits.value_bytes {
+            true => Ok(report),
+            false => Err(frame::too_large(&report, value.len() as u64, self.limits)),
+        }
+    }
+
     fn end(&self, report: &Report, body: &[u8]) {
         self.ended.store(true, Ordering::SeqCst);
         self.say(report, body);
     }
 
     fn hear(&self, socket: &UnixStream, orders: &mpsc::Sender<Order>) {
-        while let Ok((order, _)) = frame::read::<Order>(socket) {
+        while let Ok(frame::Frame { head: order, .. }) = heard(socket) {
             match order {
                 Order::Stop => drop(self.stopped.send_replace(true)),
                 Order::Flushed(stored) => {
@@ -227,7 +267,12 @@ impl Worker {
 
 impl Attempt for Worker {
     fn send_event(&self, name: &str, data: Json) -> Result<()> {
-        self.say(&Report::Event(name.to_owned()), data.as_bytes());
+        let (bytes, max) = (name.len() + data.as_bytes().len(), self.limits.value_bytes);
+        if bytes > max {
+            let message = format!("the event `{name}` has {bytes} bytes, of at most {max}");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        self.say(&Report::Event(name.len()), &[name.as_bytes(), data.as_bytes()].concat());
         Ok(())
     }
 
@@ -253,7 +298,7 @@ impl Attempt for Worker {
     }
 
     fn cancel(&self, reason: String) {
-        self.say(&Report::Cancel(reason), &[]);
+        self.say(&Report::Cancel(frame::short(reason)), &[]);
     }
 
     fn is_cancelled(&self) -> bool {
@@ -269,6 +314,10 @@ impl Attempt for Worker {
 
     fn fail(&self, failure: TaskFailure) {
         self.say(&Report::Fail(Failed::new(failure)), &[]);
+    }
+
+    fn starved(&self, why: String) {
+        self.say(&Report::Starved(frame::short(why)), &[]);
     }
 
     fn runtime(&self) -> tokio::runtime::Handle {

@@ -21,9 +21,9 @@ use futures::future::BoxFuture;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::mpsc;
 
-use super::frame::{self, Function, Order, Report, Start};
-use super::{GRACE, VARIABLE};
-use crate::context::Context;
+use super::frame::{self, Frame, Function, HEAD_BYTES_MAX, Limits, Order, Report, Start};
+use super::{GRACE, VARIABLE, is_shortage};
+use crate::context::{CHECKPOINT_BYTES_MAX, Context};
 use crate::erased::{BoxRun, Item, Run};
 use crate::error::Result;
 use crate::json::Json;
@@ -38,21 +38,35 @@ enum Heard {
     /// It is there, and has its arguments.
     Begun,
     Said(Report, Vec<u8>),
+    /// The host has no room for it.
+    Starved(String),
     /// Nothing more.
     Gone(TaskFailure),
 }
 
 /// Starts a child for an attempt.
-pub(crate) fn start(spec: &TaskSpec, ctx: &Context, args: &[u8]) -> Result<BoxRun, TaskFailure> {
-    let failed = |e: io::Error| gone(format!("it could not be started: {e}"));
+pub(crate) fn start(
+    spec: &TaskSpec,
+    ctx: &Context,
+    args: &[u8],
+    value_bytes_max: usize,
+) -> Result<BoxRun, TaskFailure> {
+    let failed = |e: io::Error| {
+        let message = format!("it could not be started: {e}");
+        if let (true, Some(run)) = (is_shortage(&e), ctx.run()) {
+            run.starved(format!("the process of an isolated task: {message}"));
+        }
+        gone(message)
+    };
     let function = Function { module: spec.module.to_owned(), function: spec.function.to_owned(), line: spec.line };
     let resume = ctx.resume().clone();
     let (name, trace) = (ctx.name().to_owned(), ctx.trace().cloned());
-    let start = Start { function, name, id: ctx.id(), attempt: ctx.attempt(), resume, trace };
+    let limits = Limits { value_bytes: value_bytes_max };
+    let start = Start { function, name, id: ctx.id(), attempt: ctx.attempt(), resume, trace, limits };
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let (heard, reports) = mpsc::channel(AHEAD);
     let dropped = Arc::new(AtomicBool::new(false));
-    let minder = Minder { socket: ours.try_clone().map_err(failed)?, heard, dropped: Arc::clone(&dropped) };
+    let minder = Minder { socket: ours.try_clone().map_err(failed)?, heard, dropped: Arc::clone(&dropped), limits };
     let args = args.to_vec();
     threads::run(Box::new(move || minder.mind(theirs, start, &args))).map_err(failed)?;
     let ctx = ctx.clone();
@@ -65,6 +79,7 @@ pub(crate) fn start(spec: &TaskSpec, ctx: &Context, args: &[u8]) -> Result<BoxRu
         flushes: 0,
         begun: false,
         asked: false,
+        spoke: false,
         over: false,
     }))
 }
@@ -81,32 +96,74 @@ struct Minder {
     heard: mpsc::Sender<Heard>,
     /// Nobody wants to hear it any more.
     dropped: Arc<AtomicBool>,
+    limits: Limits,
 }
 
 impl Minder {
     fn mind(self, theirs: UnixStream, start: Start, args: &[u8]) {
-        let said = match spawn(theirs) {
-            Ok(mut child) => {
-                self.listen(start, args);
-                ended(self.wait(&mut child))
-            }
-            Err(error) => format!("it could not be started: {error}"),
+        let heard = match spawn(theirs) {
+            Ok(mut child) => match self.listen(start, args) {
+                Ok(()) => Heard::Gone(gone(ended(self.wait(&mut child)))),
+                Err(failure) => {
+                    // Nothing that it says is of use any more.
+                    self.kill(&mut child);
+                    Heard::Gone(failure)
+                }
+            },
+            Err(error) if is_shortage(&error) => Heard::Starved(format!("the process of an isolated task: {error}")),
+            Err(error) => Heard::Gone(gone(format!("it could not be started: {error}"))),
         };
-        let _ = self.heard.blocking_send(Heard::Gone(gone(said)));
+        let _ = self.heard.blocking_send(heard);
     }
 
     /// Hands on what the child says, until there is nothing more to hear.
-    fn listen(&self, start: Start, args: &[u8]) {
+    ///
+    /// # Errors
+    /// If the child says what is not a report, or more than it may.
+    fn listen(&self, start: Start, args: &[u8]) -> Result<(), TaskFailure> {
         let started = frame::write(&self.socket, &Order::Start(Box::new(start)), args);
         if started.is_err() || self.heard.blocking_send(Heard::Begun).is_err() {
-            return;
+            return Ok(());
         }
-        while let Ok((report, body)) = frame::read::<Report>(&self.socket) {
+        loop {
+            let (report, body) = match frame::read(&self.socket, HEAD_BYTES_MAX, |report| self.body_max(report)) {
+                Ok(Frame { head, body: Ok(body) }) => (head, body),
+                Ok(Frame { head, body: Err(bytes) }) if head.has_value() => {
+                    return Err(frame::too_large(&head, bytes, self.limits));
+                }
+                Ok(Frame { head, body: Err(bytes) }) => {
+                    return Err(gone(format!("it sent {bytes} bytes with {head:?}, which is more than it may")));
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(gone(format!("it sent what is not a report: {error}")));
+                }
+                Err(_) => return Ok(()),
+            };
+            check(&report, &body)?;
             let last = matches!(report, Report::Returned | Report::Failed(_));
             if self.heard.blocking_send(Heard::Said(report, body)).is_err() || last {
-                return;
+                return Ok(());
             }
         }
+    }
+
+    /// How many bytes may follow a report.
+    fn body_max(&self, report: &Report) -> usize {
+        match report {
+            Report::Item { stored: true, .. } | Report::Handled { .. } | Report::Returned => self.limits.value_bytes,
+            Report::Event(_) => self.limits.value_bytes,
+            Report::Checkpoint => CHECKPOINT_BYTES_MAX,
+            _ => 0,
+        }
+    }
+
+    /// Ends the child without asking.
+    fn kill(&self, child: &mut Child) {
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        if let Ok(None) = child.try_wait() {
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+        }
+        let _ = child.wait();
     }
 
     /// Waits for the end of the child, which is near: one that nobody wants, or that does not go by itself, is asked
@@ -134,6 +191,21 @@ impl Minder {
             pause = (pause * 2).min(Duration::from_millis(50));
         }
     }
+}
+
+/// Whether what follows a report is what belongs to it: nobody else looks at it before it is stored.
+fn check(report: &Report, body: &[u8]) -> Result<(), TaskFailure> {
+    let json = match report {
+        Report::Item { stored: true, .. } | Report::Handled { .. } | Report::Checkpoint => body,
+        Report::Returned if !body.is_empty() => body,
+        Report::Event(name) => match body.split_at_checked(*name) {
+            Some((name, data)) if std::str::from_utf8(name).is_ok() => data,
+            _ => return Err(gone("it sent an event without a name".to_owned())),
+        },
+        _ => return Ok(()),
+    };
+    let json = serde_json::from_slice::<&serde_json::value::RawValue>(json);
+    json.map(drop).map_err(|e| gone(format!("it sent what is not JSON: {e}")))
 }
 
 /// Starts this program again, with a socket for its stdin.
@@ -197,6 +269,8 @@ struct Isolated {
     begun: bool,
     /// The child is at what it was asked for.
     asked: bool,
+    /// The child has said something: it has all that it needs.
+    spoke: bool,
     /// The body has come to its end.
     over: bool,
 }
@@ -212,6 +286,7 @@ impl Isolated {
         if !self.begun {
             match ready!(self.reports.poll_recv(cx)) {
                 Some(Heard::Gone(failure)) => return Poll::Ready(Err(failure)),
+                Some(Heard::Starved(why)) => return Poll::Ready(Err(self.starved(why))),
                 _ => self.begun = true,
             }
         }
@@ -236,10 +311,15 @@ impl Isolated {
             let (report, body) = match heard {
                 Heard::Said(report, body) => (report, body),
                 Heard::Gone(failure) => return Poll::Ready(Err(failure)),
+                Heard::Starved(why) => return Poll::Ready(Err(self.starved(why))),
                 Heard::Begun => continue,
             };
+            self.spoke |= !matches!(report, Report::Starved(_));
             match (report, self.ctx.run()) {
-                (Report::Event(name), _) => self.ctx.send_event(&name, Json::trusted(body.into())),
+                (Report::Event(name), _) => {
+                    let (name, data) = body.split_at(name);
+                    self.ctx.send_event(&String::from_utf8_lossy(name), Json::trusted(data.to_vec().into()));
+                }
                 (Report::Checkpoint, _) => self.ctx.checkpoint(&Json::trusted(body.into())),
                 (Report::Cancel(reason), _) => drop(self.ctx.cancel(reason)),
                 (Report::Fail(failed), Some(run)) => run.fail(failed.failure()),
@@ -247,7 +327,13 @@ impl Isolated {
                     self.flushing = Some(run.flushed());
                     self.flushes += 1;
                 }
-                (Report::Fail(_) | Report::Flush, None) => unreachable!("an attempt has a run"),
+                (Report::Ready, _) => {}
+                (Report::Starved(why), Some(run)) => {
+                    run.starved(why);
+                    // The attempt looks whether it is to stop.
+                    return Poll::Ready(Err(gone("the host has no thread for it".to_owned())));
+                }
+                (Report::Fail(_) | Report::Flush | Report::Starved(_), None) => unreachable!("an attempt has a run"),
                 (report, _) => return Poll::Ready(Ok((report, body))),
             }
         }
@@ -282,7 +368,12 @@ impl Run for Isolated {
                 out.extend_from_slice(&body);
                 Ok(hash)
             }
-            other => Err(Box::new(me.failed(other))),
+            other => {
+                let mut failure = me.failed(other);
+                // The attempt knows it.
+                failure.index = None;
+                Err(Box::new(failure))
+            }
         })
     }
 
@@ -294,9 +385,21 @@ impl Run for Isolated {
         // The child waits for it.
         true
     }
+
+    fn has_begun(&self) -> bool {
+        self.spoke
+    }
 }
 
 impl Isolated {
+    /// The host has no room for the child: the attempt is given back, which is looked at before this.
+    fn starved(&self, why: String) -> TaskFailure {
+        if let Some(run) = self.ctx.run() {
+            run.starved(why.clone());
+        }
+        gone(why)
+    }
+
     /// The end of a body that has failed.
     fn failed(&mut self, report: Result<(Report, Vec<u8>), TaskFailure>) -> TaskFailure {
         match report {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::source::Source;
 use crate::add_task::{Names, Plain, Template};
-use crate::app::{Core, closed, current};
+use crate::app::{Core, current};
 use crate::builtin::{self, AHEAD, Plan, Seal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
@@ -130,7 +130,7 @@ impl Feed {
             let core = Arc::clone(&self.core);
             let next = batch(&core, &mut self.source, self.names.as_ref(), None);
             let Some(next) = lost.run_until_cancelled(next).await else {
-                return Err(if core.is_closed() { closed() } else { too_late() });
+                return Err(if core.is_closed() { core.life.closed() } else { too_late() });
             };
             let (args, all) = next?;
             let tasks = self.tasks(args, 0);
@@ -185,12 +185,7 @@ async fn batch(
         let next = match until {
             Some(until) if Instant::now() >= until => break,
             Some(until) => {
-                let timed = {
-                    // Whoever waits may have no runtime.
-                    let _entered = core.runtime.enter();
-                    tokio::time::timeout_at(until, source.next(names))
-                };
-                let Ok(next) = timed.await else { break };
+                let Some(next) = core.timed_until(until, source.next(names)).await? else { break };
                 next?
             }
             None => source.next(names).await?,
@@ -214,11 +209,7 @@ impl Core {
                         &error,
                         "the store did not take the arguments of an `Iter`; trying again",
                     );
-                    let wait = {
-                        let _entered = self.runtime.enter();
-                        tokio::time::sleep(REPEAT)
-                    };
-                    wait.await;
+                    self.timed_until(Instant::now() + REPEAT, std::future::pending::<()>()).await?;
                 }
                 answer => return answer,
             }

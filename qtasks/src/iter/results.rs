@@ -76,11 +76,7 @@ pub(super) async fn items<I: DeserializeOwned>(core: &Core, id: TaskId, wait: Du
         core.hub.record(id).await?
     } else {
         let _lent = current::lend();
-        let timed = {
-            let _entered = core.runtime.enter();
-            tokio::time::timeout(wait, core.hub.ended(id))
-        };
-        let Ok(record) = timed.await else { return Ok(None) };
+        let Some(record) = core.timed(wait, core.hub.ended(id)).await? else { return Ok(None) };
         record?
     };
     if ![builtin::ITER, builtin::PIPE].contains(&record.name.as_str()) {

@@ -1,14 +1,16 @@
 //! [`Source`]: the arguments of an [`Iter`](super::Iter), each read when it is needed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 
 use super::Lazy;
 use crate::add_task::Names;
 use crate::args::with_value;
 use crate::error::{Error, Result};
 use crate::json::Json;
+use crate::panics::{caught, dropped, panicked};
 
 /// The arguments, in order.
 pub(super) struct Source {
@@ -28,13 +30,18 @@ impl Source {
         let lazy = match &mut self.lazy {
             Some(Lazy::Iterator(args)) => {
                 typed = true;
-                args.next()
+                caught(|| args.next())
             }
-            Some(Lazy::Stream(args)) => args.next().await,
-            None => None,
+            Some(Lazy::Stream(args)) => AssertUnwindSafe(args.next()).catch_unwind().await.map_err(panicked),
+            None => Ok(None),
         };
+        let lazy = lazy.map_err(|failure| {
+            let message = format!("argument {} of the `Iter`: what makes it panicked: {}", self.read, failure.message);
+            Error::invalid(message)
+        })?;
         if lazy.is_none() {
-            (self.lazy, typed) = (None, false);
+            dropped(self.lazy.take(), "the arguments of an `Iter`");
+            typed = false;
         }
         let Some(raw) = lazy.or_else(|| self.appended.pop_front()) else { return Ok(None) };
         let index = self.read;

@@ -13,9 +13,11 @@ use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt as _};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::{Cursor, Hub, Part, Shared};
 use crate::app::current::{Lent, lend};
+use crate::app::gone;
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "client")]
 use crate::event::EventKind;
@@ -112,6 +114,8 @@ pub struct Values<F: Generates> {
     after_seq: u64,
     idle: Option<Idle>,
     runtime: Handle,
+    /// The runtime has ended; never of a server's.
+    gone: CancellationToken,
     /// Held while a body waits for a value.
     lent: Option<Lent>,
     over: bool,
@@ -183,6 +187,7 @@ impl<F: Generates> Values<F> {
             after_seq,
             idle: None,
             runtime: hub.runtime.clone(),
+            gone: hub.life.gone.clone(),
             lent: None,
             over: false,
         }
@@ -206,6 +211,7 @@ impl<F: Generates> Values<F> {
             after_seq,
             idle: None,
             runtime: runtime.clone(),
+            gone: CancellationToken::new(),
             lent: None,
             over: false,
         }
@@ -313,6 +319,10 @@ impl<F: Generates> Values<F> {
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let Some(Idle { limit, sleep }) = &mut self.idle else { return Poll::Pending };
+        if self.gone.is_cancelled() {
+            // Its timers panic.
+            return Poll::Ready(gone());
+        }
         let (limit, runtime) = (*limit, &self.runtime);
         let sleep = sleep.get_or_insert_with(|| {
             // Whoever polls may have none.

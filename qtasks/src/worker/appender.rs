@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::Instrument as _;
 
 use super::running::Running;
@@ -64,6 +64,10 @@ pub(crate) struct Appender {
     dead: AtomicBool,
     /// What was dropped because the store did not answer, to be given back when it does.
     given_up: Mutex<Vec<Lease>>,
+    /// Attempts whose futures are gone before they ended: what they said is to be stored, and their leases given back.
+    abandoned: Mutex<Vec<Arc<Sink>>>,
+    /// There are such attempts.
+    left: Notify,
 }
 
 impl Appender {
@@ -80,6 +84,8 @@ impl Appender {
             keeper,
             dead: AtomicBool::new(false),
             given_up: Mutex::default(),
+            abandoned: Mutex::default(),
+            left: Notify::new(),
         };
         (Arc::new(appender), jobs)
     }
@@ -104,6 +110,35 @@ impl Appender {
         if !self.dead.load(Ordering::SeqCst) {
             self.given_up.lock().unwrap_or_else(PoisonError::into_inner).extend(leases);
         }
+    }
+
+    /// Takes an attempt whose future is gone: whoever polls nothing extends no lease either.
+    pub(super) fn abandon(&self, sink: &Arc<Sink>) {
+        sink.close();
+        if self.dead.load(Ordering::SeqCst) {
+            return sink.stop(Stop::Fenced);
+        }
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(sink));
+        self.left.notify_one();
+    }
+
+    /// Done when there is something to give back that was not there before.
+    pub(super) async fn left(&self) {
+        self.left.notified().await;
+    }
+
+    /// Stores what abandoned attempts have said, waiting at most so long, and gives them up.
+    pub(super) async fn settle_abandoned(&self, wait: Duration) {
+        let abandoned = std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
+        if abandoned.is_empty() {
+            return;
+        }
+        let stored = abandoned.iter().map(|sink| {
+            sink.write();
+            tokio::time::timeout(wait, sink.drained())
+        });
+        futures::future::join_all(stored).await;
+        abandoned.iter().filter(|sink| !sink.is_over()).for_each(|sink| self.give_up(sink));
     }
 
     /// What was dropped since the last call.

@@ -4,18 +4,19 @@
 //! body may stay on its thread although the executor is a future that could go anywhere.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 
+use futures::FutureExt as _;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::replay::{Replay, Verdict};
-use super::run::{self, Body, Emit, End, Job, Place, Step, panicked};
+use super::run::{self, Body, Emit, End, Job, Place, Step};
 use super::sink::Stop;
 use crate::erased::{Item, Run};
 use crate::executor::{Answer, Ask, Exchange, Executed, Execution, TaskExecutor};
 use crate::json::Json;
+use crate::panics::{Contained, caught};
 use crate::task::TaskFailure;
 
 /// What an executor did.
@@ -37,7 +38,10 @@ pub(super) async fn drive<R: Run + ?Sized>(
     let exchange = Arc::<Exchange>::default();
     let (context, args) = (job.context(), job.task.record.args.clone());
     let mut execution = Execution::new(Arc::clone(&job.spec), context, args, Arc::clone(&exchange));
-    let mut executing = executor.execute(&mut execution);
+    let mut executing = match caught(|| executor.execute(&mut execution)) {
+        Ok(executing) => Contained::new("an executor", executing),
+        Err(failure) => return End::Failed(failure),
+    };
     let mut emit = Emit::new(job, replay, place);
     let mut unit = Unit::default();
     let mut over: Option<Executed> = None;
@@ -48,16 +52,16 @@ pub(super) async fn drive<R: Run + ?Sized>(
             if let Some(stop) = job.sink.asked_to_stop() {
                 return Poll::Ready(Did::Stopped(stop));
             }
-            match catch_unwind(AssertUnwindSafe(|| executing.as_mut().poll(cx))) {
-                Ok(Poll::Ready(executed)) => Poll::Ready(Did::Ended(executed)),
-                Ok(Poll::Pending) => match exchange.asked() {
+            match executing.poll_unpin(cx) {
+                Poll::Ready(Ok(executed)) => Poll::Ready(Did::Ended(executed)),
+                Poll::Ready(Err(failure)) => Poll::Ready(Did::Panicked(failure)),
+                Poll::Pending => match exchange.asked() {
                     Some(ask) => Poll::Ready(Did::Asked(ask)),
                     None => {
                         job.sink.write();
                         Poll::Pending
                     }
                 },
-                Err(payload) => Poll::Ready(Did::Panicked(panicked(&*payload))),
             }
         });
         let did = did.await;

@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::appender::{Appender, Job};
 use super::sink::Stop;
+use crate::app::Life;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{DocPut, Extended, Interest, Lease, Prune, Store, Sweep};
 use crate::task::TaskId;
@@ -30,13 +30,19 @@ const STEP: usize = 500;
 /// Between two steps while there is more to do than one can.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts the thread. It ends with `over`.
+/// Maximum time that is spent on storing what attempts have said whose futures are gone.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How often it is looked what is left of an app whose runtime has ended.
+const LAST: Duration = Duration::from_millis(20);
+
+/// Starts the thread. It ends with the app, or once it has given back what was running on a runtime that has ended.
 pub(crate) async fn start(
     store: Arc<dyn Store>,
     times: Times,
     retention: Option<Prune>,
     worker: Option<(Weak<Worker>, Arc<Appender>, mpsc::UnboundedReceiver<Job>)>,
-    over: CancellationToken,
+    life: Arc<Life>,
 ) -> Result<()> {
     let (ready, opened) = tokio::sync::oneshot::channel();
     let thread = move || {
@@ -55,7 +61,8 @@ pub(crate) async fn start(
                 times,
                 worker.as_ref().map(|(worker, appender, _)| (worker.clone(), Arc::clone(appender))),
             );
-            let back = give_back(&store, times, worker.as_ref().map(|(_, appender, _)| Arc::clone(appender)));
+            let left = worker.as_ref().map(|(worker, appender, _)| (worker.clone(), Arc::clone(appender)));
+            let back = give_back(&store, times, left, &life);
             let told = worker.as_ref().map(|(worker, ..)| worker.clone());
             let sweeps = sweeps(&store, times, retention, told);
             let appends = async {
@@ -65,7 +72,7 @@ pub(crate) async fn start(
                 }
             };
             let all = async { tokio::join!(heart, back, sweeps, appends) };
-            over.run_until_cancelled(all).await;
+            life.kept.run_until_cancelled(all).await;
         });
     };
     std::thread::Builder::new().name("qtasks-keeper".to_owned()).spawn(thread).map_err(|e| unavailable(&e))?;
@@ -118,13 +125,34 @@ async fn heartbeats(store: &Arc<dyn Store>, times: Times, worker: Option<(Weak<W
 
 /// Gives back what was dropped because the store did not answer for too long. Whoever has it by now is not disturbed;
 /// and where nobody has, nothing was lost, so that it is not to be counted as a crash. Heartbeats don't wait for it.
-async fn give_back(store: &Arc<dyn Store>, times: Times, appender: Option<Arc<Appender>>) {
-    let Some(appender) = appender else { return };
+///
+/// The same for attempts whose futures are gone, as all are when the runtime of the app has ended: then nothing is left
+/// to keep, and the thread ends.
+async fn give_back(
+    store: &Arc<dyn Store>,
+    times: Times,
+    worker: Option<(Weak<Worker>, Arc<Appender>)>,
+    life: &Arc<Life>,
+) {
+    let Some((worker, appender)) = worker else {
+        life.gone.cancelled().await;
+        return life.kept.cancel();
+    };
     loop {
-        tokio::time::sleep(times.heartbeat).await;
+        let wait = if life.gone.is_cancelled() { LAST } else { times.heartbeat };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = appender.left() => {}
+            () = life.gone.cancelled(), if wait != LAST => {}
+        }
+        appender.settle_abandoned(times.heartbeat.min(SETTLED)).await;
         let leases = appender.given_up();
-        if !leases.is_empty() && store.release(leases.clone()).await.is_err() {
+        let none = leases.is_empty();
+        if !none && store.release(leases.clone()).await.is_err() {
             appender.give_up_again(leases);
+        }
+        if none && wait == LAST && worker.upgrade().is_none_or(|worker| worker.is_idle()) {
+            return life.kept.cancel();
         }
     }
 }

@@ -3,9 +3,8 @@
 //! One loop for every kind of task. A sync body runs it on a thread of ours: there the body is polled outside of any
 //! runtime, and the loop steps into the runtime only to wait.
 
-use std::any::Any;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,6 +24,7 @@ use crate::erased::{Item, Run};
 use crate::isolation;
 use crate::json::Json;
 use crate::middleware::{Attempt, AttemptOutcome, Middleware, Next, Stopped};
+use crate::panics::{Contained, caught, dropped, panicked};
 use crate::retry::RetryPolicy;
 use crate::signals::{Ending, Told};
 use crate::store::{ClaimedTask, Outcome, Store};
@@ -68,6 +68,8 @@ pub(crate) enum After {
     Ends(Ending),
     /// All is stored, and the task is to be given back to the store.
     GivesBack,
+    /// The host had no room for the body; the task is to be given back to the store.
+    Starved(String),
     /// The task is somebody else's.
     IsLost,
 }
@@ -88,10 +90,14 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
             _ => run(job).await,
         }
     };
-    let end = match limit {
-        None if !sink.has_idle_limit() => body.await,
-        limit => Box::pin(limited(body, limit, &sink)).await,
+    let body = async {
+        match limit {
+            None if !sink.has_idle_limit() => body.await,
+            limit => Box::pin(limited(body, limit, &sink)).await,
+        }
     };
+    // The last net: user code is contained where it is called.
+    let end = AssertUnwindSafe(body).catch_unwind().await.unwrap_or_else(|payload| End::Failed(panicked(payload)));
     let ending = match end {
         End::Returned(value) => {
             sink.end(Outcome::Ended, |index, draft| draft.completed(index, &value));
@@ -109,6 +115,13 @@ pub(crate) async fn attempt(job: Box<Job>) -> After {
             sink.write();
             let _ = sink.drained().await;
             return After::GivesBack;
+        }
+        End::Stopped(Stop::Starved(why)) => {
+            if !sink.forget() {
+                sink.write();
+                let _ = sink.drained().await;
+            }
+            return After::Starved(why);
         }
         End::Stopped(Stop::Fenced) => return After::IsLost,
     };
@@ -163,17 +176,16 @@ async fn layered(job: Box<Job>) -> End {
         }
     };
     let attempt = Attempt::new(spec, context, args, Box::pin(body));
-    let mut layered = pin!(AssertUnwindSafe(Next::new(layers).run(attempt)).catch_unwind());
+    let mut layered = Contained::new("a middleware", Box::pin(Next::new(layers).run(attempt)));
     let outcome = poll_fn(|cx| {
         let _scope = current::enter(&scope);
-        layered.as_mut().poll(cx)
+        layered.poll_unpin(cx)
     });
     let end = match outcome.await {
         Ok(AttemptOutcome::Completed(value)) => returned(text(value), bytes_max),
         Ok(AttemptOutcome::Failed(failure)) => End::Failed(failure),
         Ok(AttemptOutcome::Stopped(Stopped(stop))) => End::Stopped(stop),
-        Err(payload) => {
-            let failure = panicked(&*payload);
+        Err(failure) => {
             End::Failed(TaskFailure::new(FailureKind::Middleware, format!("it panicked: {}", failure.message)))
         }
     };
@@ -211,9 +223,8 @@ impl Policy {
         let wait = self.retry.after(failures + 1, chance).filter(|_| failure.kind.is_retried());
         let wait = failure.wish().wait(wait)?;
         let Some(retry_on) = self.retry_on else { return Some(wait) };
-        let retried = catch_unwind(AssertUnwindSafe(|| retry_on(failure)));
-        let retried = retried.unwrap_or_else(|payload| {
-            tracing::warn!(failure = %panicked(&*payload), "`retry_on` panicked; the policy alone decides");
+        let retried = caught(|| retry_on(failure)).unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "`retry_on` panicked; the policy alone decides");
             true
         });
         retried.then_some(wait)
@@ -315,7 +326,7 @@ impl Job {
     /// Makes the run of an async task.
     fn start_async(&self) -> Result<Body<dyn Run + Send>, TaskFailure> {
         if self.spec.isolation == Isolation::Process {
-            return self.begin(|ctx, args| isolation::start(&self.spec, ctx, args));
+            return self.begin(|ctx, args| isolation::start(&self.spec, ctx, args, self.value_bytes_max));
         }
         if let Some(start) = &self.spec.made.start {
             return self.begin(|ctx, args| start(ctx, args));
@@ -328,8 +339,16 @@ impl Job {
 
     /// Makes the run, by the task's own code.
     fn begin<R: Run + ?Sized>(&self, start: impl Fn(&Context, &[u8]) -> Made<R>) -> Result<Body<R>, TaskFailure> {
-        let started = catch_unwind(AssertUnwindSafe(|| start(&self.context(), self.task.record.args.as_bytes())));
-        started.unwrap_or_else(|payload| Err(panicked(&*payload))).map(|run| Body(Some(run)))
+        let started = caught(|| start(&self.context(), self.task.record.args.as_bytes()));
+        started.unwrap_or_else(Err).map(|run| Body(Some(run)))
+    }
+
+    /// How an attempt ends whose run could not be made.
+    fn not_begun(&self, failure: TaskFailure) -> End {
+        match self.sink.asked_to_stop() {
+            Some(stop @ Stop::Starved(_)) => End::Stopped(stop),
+            _ => End::Failed(failure),
+        }
     }
 }
 
@@ -339,7 +358,7 @@ async fn on_the_runtime(job: Box<Job>) -> End {
     let mut scoped = pin!(async {
         match job.start_async() {
             Ok(body) => drive(body, &job, replay, &place).await,
-            Err(failure) => End::Failed(failure),
+            Err(failure) => job.not_begun(failure),
         }
     });
     poll_fn(|cx| {
@@ -359,19 +378,21 @@ async fn on_a_thread(job: Box<Job>) -> End {
         let span = job.span.clone();
         let within = span.enter();
         let scope = current::enter(&job.scope);
-        let end = block_on(&place, &job.runtime, async {
+        let driven = async {
             match job.begin(start) {
                 Ok(body) => drive(body, &job, replay, &place).await,
-                Err(failure) => End::Failed(failure),
+                Err(failure) => job.not_begun(failure),
             }
-        });
+        };
+        // A runtime that has ended panics where it is asked to wait.
+        let end = caught(|| block_on(&place, &job.runtime, driven)).unwrap_or_else(End::Failed);
         drop((scope, within));
         if sender.send(end).is_err() {
             job.abandoned.fetch_sub(1, Ordering::SeqCst);
         }
     };
     if let Err(error) = threads::run(Box::new(body)) {
-        return End::Failed(TaskFailure::new(FailureKind::Error, format!("no thread for a sync task: {error}")));
+        return End::Stopped(Stop::Starved(format!("no thread for a sync task: {error}")));
     }
     /// Counts the thread that is left behind when this future is dropped, or the task stopped, before its body ends.
     struct Leave<'a>(&'a mut oneshot::Receiver<End>, &'a AtomicUsize);
@@ -413,10 +434,7 @@ impl<R: Run + ?Sized> Body<R> {
 
 impl<R: Run + ?Sized> Drop for Body<R> {
     fn drop(&mut self) {
-        let run = self.0.take();
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(run))) {
-            tracing::warn!(failure = %panicked(&*payload), "a body panicked while it was dropped");
-        }
+        dropped(self.0.take(), "a body");
     }
 }
 
@@ -441,8 +459,8 @@ async fn drive<R: Run + ?Sized>(mut body: Body<R>, job: &Job, replay: Replay, pl
         if emit.replay.is_on() {
             match emit.verdict(hash).await {
                 Ok(Verdict::Same) => {
-                    if !stored {
-                        body.run().skip();
+                    if !stored && let Err(failure) = caught(|| body.run().skip()) {
+                        return End::Failed(failure);
                     }
                     continue;
                 }
@@ -580,8 +598,9 @@ impl<'a> Emit<'a> {
 fn show(layers: &[Arc<dyn Middleware>], context: &Context, index: u64, value: &[u8]) {
     let Ok(value) = serde_json::from_slice::<&serde_json::value::RawValue>(value) else { return };
     for layer in layers {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| layer.on_yield(context, index, value))) {
-            tracing::warn!(?layer, failure = %panicked(&*payload), "a middleware panicked at a value");
+        if let Err(failure) = caught(|| layer.on_yield(context, index, value)) {
+            let layer = caught(|| format!("{layer:?}")).unwrap_or_default();
+            tracing::warn!(layer, %failure, "a middleware panicked at a value");
         }
     }
 }
@@ -594,7 +613,7 @@ pub(super) async fn next<R: Run + ?Sized>(body: &mut Body<R>, sink: &Sink, out: 
         if let Some(stop) = sink.asked_to_stop() {
             return Poll::Ready(Step::Stop(stop));
         }
-        match catch_unwind(AssertUnwindSafe(|| body.run().poll_item(cx, out))) {
+        match caught(|| body.run().poll_item(cx, out)) {
             Ok(Poll::Ready(item)) => Poll::Ready(match sink.asked_to_stop() {
                 // Its work is done: let it be stored before the worker goes.
                 Some(Stop::Shutdown) | None => Step::Item(item),
@@ -602,10 +621,13 @@ pub(super) async fn next<R: Run + ?Sized>(body: &mut Body<R>, sink: &Sink, out: 
                 Some(stop) => Step::Stop(stop),
             }),
             Ok(Poll::Pending) => {
-                sink.write();
+                // Until there is a process for it, nothing tells that an attempt has started.
+                if body.run().has_begun() {
+                    sink.write();
+                }
                 Poll::Pending
             }
-            Err(payload) => Poll::Ready(Step::Panic(panicked(&*payload))),
+            Err(failure) => Poll::Ready(Step::Panic(failure)),
         }
     });
     let step = step.await;
@@ -643,13 +665,13 @@ pub(super) async fn handle<R: Run + ?Sized>(
         if let Some(stop) = sink.asked_to_stop() {
             return Poll::Ready(Err(Step::Stop(stop)));
         }
-        match catch_unwind(AssertUnwindSafe(|| body.run().poll_handle(cx, out))) {
+        match caught(|| body.run().poll_handle(cx, out)) {
             Ok(Poll::Ready(handled)) => Poll::Ready(handled.map_err(|failure| Step::Panic(failure.at(sink.yields())))),
             Ok(Poll::Pending) => {
                 sink.write();
                 Poll::Pending
             }
-            Err(payload) => Poll::Ready(Err(Step::Panic(panicked(&*payload)))),
+            Err(failure) => Poll::Ready(Err(Step::Panic(failure))),
         }
     })
     .await;
@@ -660,9 +682,13 @@ pub(super) async fn handle<R: Run + ?Sized>(
     handled
 }
 
-/// A value that can't be written is at an index; an error of the body is at none.
-pub(super) fn at_value(failure: TaskFailure, sink: &Sink) -> TaskFailure {
-    if failure.kind == FailureKind::Codec { failure.at(sink.yields()) } else { failure }
+/// A value that can't be written, or is too large for a process to send, is at an index; an error of the body is at none.
+pub(super) fn at_value(mut failure: TaskFailure, sink: &Sink) -> TaskFailure {
+    match failure.kind {
+        FailureKind::Codec => failure.at(sink.yields()),
+        FailureKind::Limit if failure.index.take().is_some() => failure.at(sink.yields()),
+        _ => failure,
+    }
 }
 
 /// Lets others run after a while. Gives how long it has been.
@@ -673,11 +699,4 @@ async fn next_turn(turn: u32, place: &Place) -> u32 {
     // Not a wake-up of its own, for which another thread of the runtime would be woken to take it over.
     tokio::task::yield_now().await;
     0
-}
-
-/// What a panic said.
-pub(crate) fn panicked(payload: &(dyn Any + Send)) -> TaskFailure {
-    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-    TaskFailure::new(FailureKind::Panic, text.unwrap_or_else(|| "a panic without a message".to_owned()))
 }

@@ -41,6 +41,10 @@ impl Running {
         self.map().values().map(|(sink, _)| Arc::clone(sink)).collect()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.map().is_empty()
+    }
+
     /// All of them, which are here no longer.
     pub(super) fn take(&self) -> Vec<Arc<Sink>> {
         let all = std::mem::take(&mut *self.map());

@@ -51,6 +51,8 @@ pub(crate) enum Stop {
     Fail(TaskFailure),
     /// The worker shuts down.
     Shutdown,
+    /// The host has no thread or process for it.
+    Starved(String),
     /// The task is somebody else's, or the worker is gone.
     Fenced,
 }
@@ -116,6 +118,8 @@ struct State {
     #[cfg(feature = "tracing-log")]
     known: u64,
     bytes: u64,
+    /// The body has said something in this attempt.
+    spoke: bool,
     /// Events accepted, and events stored, by this attempt.
     accepted: u64,
     stored: u64,
@@ -178,6 +182,7 @@ impl Sink {
             #[cfg(feature = "tracing-log")]
             known: record.yields,
             bytes: task.bytes,
+            spoke: false,
             accepted: 0,
             stored: 0,
             repeated: HashMap::new(),
@@ -317,6 +322,7 @@ impl Sink {
     /// Has what was accepted written: now if nothing was lately, else soon together with what follows.
     fn accepted_one(&self, mut state: MutexGuard<'_, State>) -> Accepted {
         let events = state.draft.len();
+        state.spoke = true;
         let otherwise = if state.room() { Accepted::Gathering } else { Accepted::Full };
         let first = !state.queued;
         let in_flight = state.in_flight.is_some();
@@ -359,6 +365,23 @@ impl Sink {
     /// The body is over; how the attempt ends is still to be said.
     pub(crate) fn close(&self) {
         self.state().closed = true;
+    }
+
+    /// The attempt is over before its body began. Answers whether nothing of it was said: then nothing is stored.
+    pub(crate) fn forget(&self) -> bool {
+        let mut state = self.state();
+        state.closed = true;
+        let unsaid = !state.spoke && state.stored == 0 && state.in_flight.is_none();
+        if unsaid {
+            state.draft = DraftBuilder::default();
+            state.accepted = 0;
+        }
+        unsaid
+    }
+
+    /// Whether the attempt has said how it ends.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state().outcome != Outcome::Running
     }
 
     /// The last event of the attempt, with what becomes of the task. It waits for the next write, whoever makes it.
@@ -724,6 +747,10 @@ impl Attempt for Sink {
 
     fn fail(&self, failure: TaskFailure) {
         self.stop(Stop::Fail(failure));
+    }
+
+    fn starved(&self, why: String) {
+        self.stop(Stop::Starved(why));
     }
 
     fn runtime(&self) -> tokio::runtime::Handle {

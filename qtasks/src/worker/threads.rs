@@ -7,6 +7,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::panics::caught;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// How long a thread waits for another job.
@@ -33,7 +35,14 @@ pub(crate) fn run(job: Job) -> std::io::Result<()> {
             Err(mpsc::SendError(back)) => job = back,
         }
     }
-    std::thread::Builder::new().name("qtasks-sync".to_owned()).spawn(move || work(job)).map(drop)
+    #[cfg(feature = "conformance")]
+    let live = Live::new()?;
+    let work = move || {
+        #[cfg(feature = "conformance")]
+        let _live = live;
+        work(job);
+    };
+    std::thread::Builder::new().name("qtasks-sync".to_owned()).spawn(work).map(drop)
 }
 
 fn work(first: Job) {
@@ -42,8 +51,10 @@ fn work(first: Job) {
     let (sender, jobs) = mpsc::channel::<Job>();
     let mut job = first;
     loop {
-        // A body's panic is caught where it is polled; this is for a payload that panics when it is dropped.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+        // A body's panic is caught where it is polled; this is for what it leaves behind.
+        if let Err(failure) = caught(job) {
+            tracing::warn!(%failure, "a thread of a sync body panicked");
+        }
         free().push((me, sender.clone()));
         job = match jobs.recv_timeout(IDLE) {
             Ok(next) => next,
@@ -63,5 +74,35 @@ fn work(first: Job) {
                 }
             }
         };
+    }
+}
+
+/// A thread, counted where a test limits how many there are: by `QTASKS_TEST_THREADS`, as a host does by `EAGAIN`.
+#[cfg(feature = "conformance")]
+struct Live;
+
+#[cfg(feature = "conformance")]
+static LIVE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+#[cfg(feature = "conformance")]
+impl Live {
+    fn new() -> std::io::Result<Self> {
+        static MAX: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
+            let max = std::env::var("QTASKS_TEST_THREADS").ok();
+            max.and_then(|max| max.parse().ok()).unwrap_or(usize::MAX)
+        });
+        let live = LIVE.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let one = Live;
+        match live < *MAX {
+            true => Ok(one),
+            false => Err(std::io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+#[cfg(feature = "conformance")]
+impl Drop for Live {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
     }
 }

@@ -191,3 +191,69 @@ impl StreamTask for Stays {
         "left".to_owned()
     }
 }
+
+/// Takes a thread for a while.
+#[task]
+pub(crate) fn dozes() -> u32 {
+    std::thread::sleep(Duration::from_millis(100));
+    std::process::id()
+}
+
+/// Takes a process for a while.
+#[task(isolation = "process")]
+pub(crate) fn dozes_apart() -> u32 {
+    std::thread::sleep(Duration::from_millis(100));
+    std::process::id()
+}
+
+/// Writes to the socket between its process and the worker, which it has no business with, and goes on for ever.
+#[task(isolation = "process")]
+pub(crate) fn garbles(bytes: Vec<u8>) -> u32 {
+    use std::io::Write as _;
+    use std::os::fd::OwnedFd;
+
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+    yield_!(std::process::id());
+    let me = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process");
+    let mut found = 0;
+    for fd in 3..64 {
+        let Ok(link) = std::fs::read_link(format!("/proc/self/fd/{fd}")) else { continue };
+        if link.to_string_lossy().starts_with("socket:") {
+            let socket: OwnedFd = pidfd_getfd(&me, fd, PidfdGetfdFlags::empty()).expect("its own");
+            // Others belong to the runtime; they are told as well.
+            found += usize::from(std::fs::File::from(socket).write_all(&bytes).is_ok());
+        }
+    }
+    assert!(found > 0, "no socket");
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Makes what is too large for its worker.
+#[task(isolation = "process", generate_handler = large -> String)]
+pub(crate) fn floods_handled(bytes: usize) -> usize {
+    yield_!(1);
+    yield_!(bytes);
+}
+
+fn large(bytes: usize) -> String {
+    "x".repeat(bytes)
+}
+
+#[task(isolation = "process", yield = String)]
+pub(crate) fn floods(ctx: Context, how: String, bytes: usize) -> String {
+    yield_!("first".to_owned());
+    match &*how {
+        "value" => yield_!("x".repeat(bytes)),
+        "event" => ctx.send_event("much", "x".repeat(bytes)),
+        "name" => ctx.send_event(&"x".repeat(bytes), 1),
+        "checkpoint" => ctx.checkpoint(&"x".repeat(bytes)),
+        "error" => panic!("{}", "x".repeat(bytes)),
+        "cancel" => drop(ctx.cancel("x".repeat(bytes))),
+        _ => return "x".repeat(bytes),
+    }
+    yield_!("last".to_owned());
+    return String::new();
+}
