@@ -747,7 +747,12 @@ impl Serialize for Draft {
 
 impl<'de> Deserialize<'de> for Draft {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        body(Vec::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        let draft = body(Vec::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
+        let stamp = Stamp { seq: 1, epoch: 0, attempt: 0, at: from_ms(0) };
+        match draft.clone().stamp(stamp).is_readable() {
+            true => Ok(draft),
+            false => Err(serde::de::Error::custom("the data of an event can't be read")),
+        }
     }
 }
 

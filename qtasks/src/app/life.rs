@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
@@ -131,5 +132,9 @@ impl Store for Checked {
 
     fn retention(&self) -> Prune {
         self.store.retention()
+    }
+
+    fn now(&self) -> Option<SystemTime> {
+        self.store.now()
     }
 }

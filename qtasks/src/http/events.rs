@@ -293,7 +293,7 @@ fn ndjson(opened: Opened, follow: bool, closing: CancellationToken) -> Response 
 /// Writes an event as JSON.
 fn write(event: &EventRef<'_>, out: &mut Vec<u8>) {
     out.reserve(event.data.len() + 256);
-    serde_json::to_writer(out, &event.to_event()).expect("events are JSON");
+    out.extend_from_slice(&super::frames::json(event));
 }
 
 fn write_line(event: &EventRef<'_>, out: &mut Vec<u8>) {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::event::{EventBatch, EventCode, EventKind, EventRef};
+use crate::json::Json;
 
 /// The events of a batch as server-sent events.
 #[derive(Debug)]
@@ -125,8 +126,18 @@ fn encode(event: &EventRef<'_>, id: &[u8], out: &mut Vec<u8>) {
     match &custom {
         Some(EventKind::Event { data, .. }) => lines(data.as_bytes(), out),
         _ if event.code == EventCode::Yield => lines(event.data, out),
-        _ => lines(&serde_json::to_vec(&event.to_event()).expect("events are JSON"), out),
+        _ => lines(&json(event), out),
     }
+}
+
+/// An event as JSON. One that is not JSON is shown without its data: stores don't hand out such.
+pub(super) fn json(event: &EventRef<'_>) -> Vec<u8> {
+    let mut told = event.to_event();
+    serde_json::to_vec(&told).unwrap_or_else(|error| {
+        tracing::error!(%error, seq = told.seq, "an event is not JSON");
+        told.kind = EventKind::Other { code: 0, index: event.index, data: Json::null() };
+        serde_json::to_vec(&told).unwrap_or_default()
+    })
 }
 
 /// The name of an event that is none of the body's own.

@@ -55,6 +55,8 @@ pub(super) enum Place {
 
 pub(super) struct Reader {
     cursor: Cursor,
+    /// What was read when the log was opened: a log that can't be read is told before the answer begins.
+    first: Option<Part>,
     view: View,
     /// How many yields the client holds.
     held: u64,
@@ -93,13 +95,16 @@ impl Reader {
             Err(error) => return Err(error),
         };
         let past_end = record.status.is_ended() && after.is_some_and(|seq| seq >= record.tail);
-        let reader = Reader { cursor: cursor(after.unwrap_or(0)), view, held, over: false };
+        let mut cursor = cursor(after.unwrap_or(0));
+        let first = if past_end || cursor.next_seq() > record.tail { None } else { cursor.next().await? };
+        let reader = Reader { cursor, first, view, held, over: false };
         Ok(Opened { record, reader, reset: after.is_none(), past_end })
     }
 
     /// The `seq` that comes next.
     pub(super) fn next_seq(&self) -> u64 {
-        self.cursor.next_seq()
+        let first = self.first.as_ref().and_then(|part| part.batches.first());
+        first.map_or_else(|| self.cursor.next_seq(), |batch| batch.first_seq())
     }
 
     /// The next events, when there are some; `None` after the end. May be dropped and called again.
@@ -107,7 +112,10 @@ impl Reader {
         if self.over {
             return Ok(None);
         }
-        self.cursor.next().await
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.cursor.next().await,
+        }
     }
 
     /// Whether the client is shown all of a batch, as there is nothing that is void: then it counts as shown.

@@ -201,8 +201,14 @@ fn trace(headers: &HeaderMap) -> Option<TraceContext> {
 }
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(value).expect("what is stored is JSON");
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer can't be written: what is stored is not JSON");
+            let detail = "what is stored of the task is not JSON: its store is damaged";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", detail).into_response()
+        }
+    }
 }
 
 async fn returning(handle: &TaskHandle<AnyTask>, record: &TaskRecord) -> crate::Result<Json> {

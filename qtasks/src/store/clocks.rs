@@ -98,7 +98,7 @@ async fn record(store: &dyn Store, id: TaskId) -> TaskRecord {
 }
 
 async fn has_log(store: &dyn Store, id: TaskId) -> bool {
-    store.read(Read { id, from_seq: 1, limit: 9, what: What::Events }).await.is_ok()
+    store.read(Read { id, from_seq: 1, limit: 9, bytes_max: usize::MAX, what: What::Events }).await.is_ok()
 }
 
 /// How many seconds of sweeps it takes until a running task is queued again, with a wall clock that jumps before the

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use qtasks::prelude::*;
 use qtasks::store::sqlite::Durability;
-use qtasks::store::{Append, Claim, DocPut, List, Offer, Outcome, SqliteStore, Store};
+use qtasks::store::{Append, Claim, DocPut, List, Offer, Outcome, SqliteStore};
 use qtasks::{AnyTask, Clock, ErrorKind, FailureKind, Status, TaskHandle, TaskId, TaskRecord};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};

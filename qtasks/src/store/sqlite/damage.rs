@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use super::super::life::Mark;
 use super::rows::{self, Changed, Found, Whole, signed, unsigned};
 use super::sums::Sum;
-use super::tx::{State, Tx, read_state};
+use super::tx::{State, Tx};
 use crate::clock::agreed::Agreed;
 use crate::event::EventCode;
 use crate::event::packed::unpack;
@@ -217,6 +217,6 @@ pub(super) fn state_sum(state: &State) -> i64 {
 /// Whether the state matches its checksum.
 #[cfg(feature = "cli")]
 pub(super) fn is_state_sound(db: &Connection) -> rusqlite::Result<bool> {
-    let (state, sum) = read_state(db)?;
+    let (state, sum) = super::tx::read_state(db)?;
     Ok(sum.is_none_or(|sum| sum == state_sum(&state)))
 }

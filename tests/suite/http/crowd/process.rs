@@ -70,6 +70,7 @@ impl Serving {
     }
 
     /// Gets what a path answers.
+    #[cfg(test)]
     pub(super) async fn get(&self, path: &str) -> String {
         self.answer(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
     }
