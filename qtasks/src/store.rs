@@ -538,7 +538,8 @@ impl Room {
             return None;
         }
         // What comes behind a batch that was cut may be smaller, and must wait for the rest of it all the same.
-        let events = if part.end_seq() < batch.end_seq() { 0 } else { self.events - part.len() };
+        let is_full = part.end_seq() < batch.end_seq() || bytes > self.bytes;
+        let events = if is_full { 0 } else { self.events - part.len() };
         *self = Room { events, bytes: self.bytes.saturating_sub(bytes), any: true };
         Some(part)
     }

@@ -37,7 +37,7 @@ const PAGE: usize = 4096;
 const TAIL_EVENTS: usize = 65_536;
 const TAIL_BYTES: usize = 16 << 20;
 /// What a tail keeps for each connection, where only connections watch it: one that does not read costs no more.
-const TAIL_BYTES_EACH: usize = 128 << 10;
+const TAIL_BYTES_EACH: usize = 64 << 10;
 /// Estimated memory that a batch takes beside its events, in bytes.
 const BATCH_BYTES: usize = 512;
 /// How many bytes of events are read for a tail at once.

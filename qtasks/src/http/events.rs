@@ -331,6 +331,7 @@ async fn page(parts: &Parts, opened: Opened, limit: usize) -> Answered {
     Ok(response)
 }
 
+#[derive(Clone, Copy)]
 struct Page {
     /// The `seq` where the next page begins.
     next: u64,

@@ -69,14 +69,8 @@ impl Serving {
         serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"))
     }
 
-    /// Gets what a path answers.
-    #[cfg(test)]
-    pub(super) async fn get(&self, path: &str) -> String {
-        self.answer(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
-    }
-
     /// Sends a request, and gives the body of the answer.
-    async fn answer(&self, request: &str) -> String {
+    pub(super) async fn answer(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.expect("it listens");
         stream.write_all(request.as_bytes()).await.expect("it reads");
         let mut answer = String::new();
