@@ -58,7 +58,7 @@
 //! | large, deep and endless requests | bodies of 1 MiB in 30 s, JSON 128 levels deep, headers of 64 KiB in 10 s, so many connections | `wire::slow_clients_lose_their_connections`, `tasks::what_is_wrong_with_a_request_is_named` |
 //! | malformed requests | refused with a problem or a bare status | `wire::malformed_requests_are_refused_and_the_server_goes_on` |
 //! | a client that stops reading | logs are sent in pieces of 64 KiB: it holds at most a quarter MiB, or one value if that is larger, and on Linux 128 KiB in the system; when it goes on it is served from the store | `crowd::who_stops_reading_holds_up_nobody_and_little_memory`, `crowd::stalled::a_client_that_does_not_read_costs_little_memory`, `events::a_slow_reader_is_served_from_the_store` |
-//! | another user of the machine | a socket has mode 0600, in a folder that only its owner may write to; so has the file of tokens, else it is refused | `wire::a_socket_is_the_users_own`, `cli/tokens` |
+//! | another user of the machine | a socket has mode 0600, in a folder that only its owner may write to; so has the file of tokens, else it is refused | `wire::a_socket_is_the_users_own`, `cli::tokens::tokens_that_others_may_touch_are_refused` |
 //! | what is secret in what is said | no tokens, arguments or values in logs; no SQL, paths or backtraces in answers | `access::every_route_needs_its_scope` |
 
 use std::convert::Infallible;

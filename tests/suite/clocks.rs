@@ -81,7 +81,7 @@ impl Place {
     async fn new(work: &[(&'static str, u64)], every: Option<Duration>) -> Self {
         let dir = scratch();
         let path = dir.join("store.db");
-        let app = Qtasks::builder().store(&format!("sqlite:{}", path.display())).tasks([]).open().await.unwrap();
+        let app = Qtasks::builder().store(format!("sqlite:{}", path.display())).tasks([]).open().await.unwrap();
         let mut tasks = Vec::new();
         for ((name, n), number) in work.iter().zip(1..) {
             let seed = u64::from(number) * 7;
@@ -265,7 +265,7 @@ async fn one_off(ahead: i64) {
     let place = Place::new(&[("slow", 100); 16], None).await;
     let (right, wrong) = (Wall::new(&place.dir, "right"), Wall::new(&place.dir, "wrong"));
     wrong.set(ahead);
-    let mut workers = vec![place.worker("one", &right), place.worker("two", &right)];
+    let mut workers = [place.worker("one", &right), place.worker("two", &right)];
     assert!(workers[0].claims().await);
     let mut off = place.worker("off", &wrong);
     assert!(off.claims().await);

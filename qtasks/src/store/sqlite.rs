@@ -33,12 +33,14 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::task::{Status, TaskId, TaskRecord};
 
+mod cells;
 #[cfg(feature = "cli")]
 mod check;
 mod claims;
 mod damage;
 mod files;
 mod limits;
+mod log;
 #[cfg(unix)]
 mod owner;
 mod reads;
@@ -355,7 +357,7 @@ impl Store for SqliteStore {
 
     fn doc_get(&self, key: String) -> Answer<'_, Option<Doc>> {
         let now = self.0.clock.now_ms();
-        self.read_now(|db| Ok(reads::doc(db, key, now)?))
+        self.read_now(|db| Ok(reads::doc(db, &key, now)?))
     }
 
     fn doc_put(&self, put: DocPut) -> Answer<'_, Option<u64>> {

@@ -125,7 +125,8 @@ async fn what_was_stored_before_and_what_is_refused_steers_no_terminal() {
     // As an earlier version, or another program, may have stored it.
     let db = rusqlite::Connection::open(home.0.join("q.db")).unwrap();
     let tags = serde_json::to_string(&[HOSTILE, "old"]).unwrap();
-    db.execute("UPDATE task SET tags = ?1, worker = ?2", [&*tags, HOSTILE]).unwrap();
+    let sql = "UPDATE task SET tags = ?1, worker = ?2, sum = NULL, fixed_sum = NULL";
+    db.execute(sql, [&*tags, HOSTILE]).unwrap();
     let shown = on_screen(plain(&home, &["show", "@last"])).await.0;
     assert_tame(&shown, "show");
     assert!(shown.contains("forged\\u202e") && shown.contains(", old\r\n"), "{shown}");
@@ -138,6 +139,7 @@ async fn what_was_stored_before_and_what_is_refused_steers_no_terminal() {
     for args in [&["tail", "@last"][..], &["tail", "@last", "--events"], &["show", "@last"], &["list"], &["tasks"]] {
         assert_tame(&on_screen(plain(&home, args)).await.0, &format!("{args:?}"));
     }
+    db.execute_batch("DELETE FROM pair_copy; UPDATE task SET fixed_sum = NULL").unwrap();
     db.execute("UPDATE pair SET name = ?1, queue = ?1", [HOSTILE]).unwrap();
     for args in [&["list"][..], &["list", "--json"], &["show", "@last"], &["tail", "@last"]] {
         let screen = on_screen(plain(&home, args)).await.0;

@@ -163,7 +163,7 @@ fn damage(path: &Path, random: &mut Random) -> Option<String> {
         _ => tables[random.below(tables.len())].clone(),
     };
     let mut select = db.prepare(&format!("SELECT * FROM {table}")).unwrap();
-    let columns: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = select.column_names().map(str::to_owned).collect();
     let rows: Vec<Vec<Value>> = select
         .query_map([], |row| (0..columns.len()).map(|i| row.get(i)).collect())
         .unwrap()

@@ -259,7 +259,9 @@ fn every_threat_has_a_test() {
     for row in rows {
         let tests = row.trim_end_matches(" |").rsplit_once(" | ").unwrap().1;
         for test in tests.split(", ") {
-            assert!(exists(&format!("http::{}", test.trim_matches('`'))), "no such test, in {row}");
+            let test = test.trim_matches('`');
+            let path = if test.starts_with("cli::") { test.to_owned() } else { format!("http::{test}") };
+            assert!(exists(&path), "no such test, in {row}");
         }
     }
 }

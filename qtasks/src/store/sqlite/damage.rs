@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::super::life::Mark;
-use super::rows::{self, Changed, Found, Whole, signed, unsigned};
+use super::log;
+use super::rows::{Changed, Found, Whole, signed, unsigned};
 use super::sums::Sum;
 use super::tx::{State, Tx};
 use crate::clock::agreed::Agreed;
@@ -61,7 +62,7 @@ impl Tx<'_> {
         let mut statement = self.db.prepare_cached(sql)?;
         let mut found = statement.query([n])?;
         while let Some(row) = found.next()? {
-            let Some((stamp, count, heads)) = rows::heads(n, row)? else {
+            let Some((stamp, count, heads)) = log::heads(n, row)? else {
                 // Nothing is ever written at its place again.
                 told.tail = told.tail.max(row.get::<_, i64>(0).map_or(0, unsigned));
                 continue;

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::super::life::Life;
 use super::super::limits::{Gates, PAUSES, Room, rate_key};
 use super::super::{Added, Claim, LimitOn, NewTask, Offer};
+use super::cells;
 use super::damage::tasks_of;
 use super::reads;
 use super::rows::{self, Changed, Found, Place, signed};
@@ -47,7 +48,7 @@ fn running(db: &Connection, on: &LimitOn) -> rusqlite::Result<u64> {
 
 /// How far a rate has got.
 fn kept(db: &Connection, on: &LimitOn) -> rusqlite::Result<Option<u64>> {
-    let doc = reads::doc(db, rate_key(on), 0)?;
+    let doc = reads::doc(db, &rate_key(on), 0)?;
     Ok(doc.and_then(|doc| Some(u64::from_be_bytes(doc.bytes.try_into().ok()?))))
 }
 
@@ -88,7 +89,7 @@ impl Tx<'_> {
     pub(super) fn keep_rates(&self, gates: &Gates<'_>) -> rusqlite::Result<()> {
         for (on, next) in gates.moved() {
             let key = rate_key(on);
-            let version = reads::doc(self.db, key.clone(), 0)?.map_or(0, |doc| doc.version);
+            let version = reads::doc(self.db, &key, 0)?.map_or(0, |doc| doc.version);
             self.put_doc(&key, version + 1, &next.to_be_bytes(), Some(signed(next.div_ceil(1_000_000))))?;
         }
         Ok(())
@@ -97,7 +98,7 @@ impl Tx<'_> {
     /// The task whose place a new one took last, as long as its row is there.
     pub(super) fn replaced(&self, new: TaskId) -> rusqlite::Result<Option<TaskId>> {
         let sql = "SELECT t.id FROM replaced r JOIN task t ON t.n = r.n WHERE r.id = ?1";
-        self.db.prepare_cached(sql)?.query_row([new.as_bytes()], |row| rows::id(row, 0)).optional()
+        self.db.prepare_cached(sql)?.query_row([new.as_bytes()], |row| cells::id(row, 0)).optional()
     }
 
     /// Puts a new task in the place of the one that has its unique key. Where that was started, it loses the key.

@@ -10,6 +10,7 @@ use super::super::{
 };
 use super::damage::{doc_sum, tasks_of};
 use super::limits::{gates, is_offered, next_claim};
+use super::log;
 use super::rows::{self, Head, signed, unsigned};
 use super::tx::{Fault, limit, next_due};
 use crate::error::{Error, ErrorKind};
@@ -193,7 +194,7 @@ fn events(db: &Connection, n: i64, read: Read, slice: &mut Slice) -> Result<(), 
             // Another row has its place.
             continue;
         }
-        let batch = rows::batch(n, row)?.filter(|b| b.first_seq() <= slice.next_seq && slice.next_seq < b.end_seq());
+        let batch = log::batch(n, row)?.filter(|b| b.first_seq() <= slice.next_seq && slice.next_seq < b.end_seq());
         let Some(batch) = batch else {
             // What is before it can be read.
             return match slice.events.is_empty() {
@@ -214,7 +215,7 @@ fn hashes(db: &Connection, n: i64, read: Read, code: EventCode, slice: &mut Slic
     let mut found = statement.query((n, signed(from)))?;
     let mut next = from;
     while let Some(row) = found.next()? {
-        let part = rows::heads(n, row)?.filter(|(stamp, ..)| stamp.seq <= next);
+        let part = log::heads(n, row)?.filter(|(stamp, ..)| stamp.seq <= next);
         let Some((stamp, count, heads)) = part else { break };
         let before = next;
         for (seq, head) in (stamp.seq..).zip(unpack(heads).take(count)) {
@@ -239,9 +240,9 @@ fn hashes(db: &Connection, n: i64, read: Read, code: EventCode, slice: &mut Slic
     Ok(())
 }
 
-pub(super) fn doc(db: &Connection, key: String, now: u64) -> rusqlite::Result<Option<Doc>> {
+pub(super) fn doc(db: &Connection, key: &str, now: u64) -> rusqlite::Result<Option<Doc>> {
     let sql = "SELECT key, version, bytes, expires, sum FROM doc WHERE key = ?1 AND (expires IS NULL OR expires > ?2)";
-    let found = db.prepare_cached(sql)?.query_row((&key, signed(now)), |row| Ok(sound_doc(row))).optional()?;
+    let found = db.prepare_cached(sql)?.query_row((key, signed(now)), |row| Ok(sound_doc(row))).optional()?;
     Ok(found.flatten())
 }
 

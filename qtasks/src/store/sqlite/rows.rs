@@ -1,22 +1,20 @@
 //! What is in a row, read and written.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use rusqlite::types::{FromSql, ToSqlOutput, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params_from_iter};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::super::life::{Fixed, Life};
 use super::super::{ClaimedTask, NewTask};
-use super::sums::{Sum, half, join, large};
-use crate::event::{EventBatch, EventCode, Stamp};
+use super::cells::{Cells, Damage, bytes};
+use super::log;
+use super::sums::{Sum, half, join, large, split};
+use crate::event::EventBatch;
 use crate::json::Json;
-use crate::task::time::from_ms;
-use crate::task::{FailureKind, Rewind, Status, TaskFailure, TaskId, TaskRecord};
+use crate::task::{FailureKind, Rewind, Status, TaskId, TaskRecord};
 
 /// The columns that the first half of a row's `sum` covers, in its order. Those of [`Life`] begin with `status`.
 const LIFE: [&str; 26] = [
@@ -229,139 +227,6 @@ pub(super) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("data of our own is JSON")
 }
 
-struct Id(TaskId);
-
-impl FromSql for Id {
-    fn column_result(value: ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
-        let id = TaskId::from_bytes(value.as_blob()?);
-        id.map(Id).ok_or(rusqlite::types::FromSqlError::InvalidType)
-    }
-}
-
-pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<TaskId> {
-    Ok(row.get::<_, Id>(column)?.0)
-}
-
-/// Why what is stored can't be taken for what was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Damage {
-    what: Cow<'static, str>,
-    /// A later version wrote it, and may read it.
-    pub(super) later: bool,
-}
-
-impl Damage {
-    pub(super) fn new(what: impl Into<Cow<'static, str>>) -> Self {
-        Damage { what: what.into(), later: false }
-    }
-
-    /// How the task failed, for all who ask.
-    pub(super) fn failure(&self) -> TaskFailure {
-        TaskFailure::new(FailureKind::Codec, self.to_string())
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.later {
-            true => write!(f, "the stored task was written by a later version of qtasks: {}", self.what),
-            false => write!(f, "the stored task is damaged: {}; restore the store from a copy", self.what),
-        }
-    }
-}
-
-/// The cells of a row, each of which may be anything.
-struct Cells<'a, 'r> {
-    row: &'a Row<'r>,
-    /// The columns that can't be read.
-    bad: Vec<&'static str>,
-}
-
-impl Cells<'_, '_> {
-    fn get<T: FromSql + Default>(&mut self, column: usize, name: &'static str) -> T {
-        self.row.get(column).unwrap_or_else(|_| self.wrong(name))
-    }
-
-    fn wrong<T: Default>(&mut self, name: &'static str) -> T {
-        self.bad.push(name);
-        T::default()
-    }
-
-    fn number<T: TryFrom<i64> + Default>(&mut self, column: usize, name: &'static str) -> T {
-        let number: i64 = self.get(column, name);
-        T::try_from(number).unwrap_or_else(|_| self.wrong(name))
-    }
-
-    fn some_number(&mut self, column: usize, name: &'static str) -> Option<u64> {
-        let number: Option<i64> = self.get(column, name);
-        number.and_then(|n| u64::try_from(n).map_or_else(|_| self.wrong(name), Some))
-    }
-
-    /// Text, or nothing.
-    fn text(&mut self, column: usize, name: &'static str) -> Option<String> {
-        self.get(column, name)
-    }
-
-    /// JSON of our own.
-    fn parsed<T: DeserializeOwned>(&mut self, column: usize, name: &'static str) -> Option<T> {
-        let text = self.text(column, name)?;
-        serde_json::from_str(&text).map_or_else(|_| self.wrong(name), Some)
-    }
-
-    /// JSON of a user, which a checksum may vouch for.
-    fn json(&mut self, column: usize, name: &'static str, trusted: bool) -> Option<Json> {
-        let text = self.text(column, name)?;
-        match trusted || crate::json::is_json(&text) {
-            true => Some(Json::trusted(text.into())),
-            false => self.wrong(name),
-        }
-    }
-
-    fn some_id(&mut self, column: usize, name: &'static str) -> Option<TaskId> {
-        match self.row.get::<_, Option<Id>>(column) {
-            Ok(id) => id.map(|id| id.0),
-            Err(_) => self.wrong(name),
-        }
-    }
-
-    fn limit(&mut self, column: usize, name: &'static str) -> Option<Duration> {
-        let nanos = self.some_number(column, name)?;
-        Some(if nanos == i64::MAX.cast_unsigned() { Duration::MAX } else { Duration::from_nanos(nanos) })
-    }
-
-    /// Whether the halves of a checksum are right; `None` where there is none.
-    fn vouched(&self, column: usize, first: u32, second: u32) -> Option<bool> {
-        match self.row.get_ref(column) {
-            Ok(ValueRef::Null) => None,
-            Ok(ValueRef::Integer(sum)) => Some(super::sums::split(sum) == (first, second)),
-            _ => Some(false),
-        }
-    }
-
-    /// What is wrong with the row, if anything is. What can't be read although a checksum vouches for it is of a later
-    /// version.
-    fn damage(self, vouched: Option<bool>) -> Option<Damage> {
-        let columns = |bad: &[&str]| match bad {
-            [one] => format!("column `{one}` can't be read"),
-            many => format!("columns `{}` can't be read", many.join("`, `")),
-        };
-        match (vouched, &self.bad[..]) {
-            (Some(false), []) => Some(Damage::new("it does not match its checksum")),
-            (_, []) => None,
-            (vouched, bad) => Some(Damage { what: columns(bad).into(), later: vouched == Some(true) }),
-        }
-    }
-}
-
-/// The bytes of a cell, whatever is in it.
-fn bytes<'a>(row: &'a Row<'_>, column: usize) -> Option<&'a [u8]> {
-    match row.get_ref(column) {
-        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => Some(bytes),
-        Ok(ValueRef::Null) | Err(_) => None,
-        Ok(ValueRef::Integer(_) | ValueRef::Real(_)) => Some(b"\0a number"),
-    }
-}
-
 /// Where a task is kept, with what is stored beside its life.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -384,7 +249,7 @@ pub(super) struct Found {
 
 /// Reads the columns [`LIFE`] and [`LIFE_MORE`].
 fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
-    let mut cells = Cells { row, bad: Vec::new() };
+    let mut cells = Cells::of(row);
     let first = Sum::new().columns(row, 0..LIFE.len())?.half();
     let vouched = cells.vouched(const { at("sum") }, first, large(bytes(row, const { at("final_value") })));
     let code: i64 = cells.get(const { at("status") }, "status");
@@ -462,12 +327,12 @@ pub(super) struct Head {
 /// The task whose log is to be read; what is wrong with it, if it is damaged.
 pub(super) fn head(db: &Connection, id: TaskId) -> rusqlite::Result<Option<Result<Head, Damage>>> {
     let head = |row: &Row<'_>| {
-        let mut cells = Cells { row, bad: Vec::new() };
+        let mut cells = Cells::of(row);
         let first = Sum::new().columns(row, 0..LIFE.len())?.half();
         // The second half is of the final value, which is not read here.
         let vouched = match row.get_ref(LIFE.len())? {
             ValueRef::Null => None,
-            ValueRef::Integer(sum) => Some(super::sums::split(sum).0 == first),
+            ValueRef::Integer(sum) => Some(split(sum).0 == first),
             _ => Some(false),
         };
         let status = status(cells.get(const { at("status") }, "status"));
@@ -643,7 +508,7 @@ impl<'a> Statements<'a> {
         let at = signed(crate::task::time::to_ms(stamp.at));
         let (seq, count) = (signed(batch.first_seq()), i64::try_from(batch.len()).unwrap_or(i64::MAX));
         let (epoch, attempt) = (signed(stamp.epoch), i64::from(stamp.attempt));
-        let sum = join(log_half(&[n, seq, epoch, attempt, at, count], &heads), large(Some(data)));
+        let sum = log::sum(&[n, seq, epoch, attempt, at, count], &heads, data);
         let values = (n, seq, epoch, attempt, at, count, heads, data, sum);
         kept(&mut self.keep, self.db, KEEP)?.execute(values).map(drop)
     }
@@ -653,7 +518,7 @@ impl<'a> Statements<'a> {
         let Whole { place, life, fixed, retry, time_limit, idle_limit, .. } = task;
         let (mut last_yield, mut stored) = (None, None);
         if life.tail > 0 {
-            last_yield = match last_yield_of(self.db, place.n, &life)? {
+            last_yield = match log::last_yield_of(self.db, place.n, &life)? {
                 Ok(last) => last,
                 Err(damage) => return Ok(Err(damage)),
             };
@@ -705,7 +570,7 @@ fn fixed_half(row: &Row<'_>) -> rusqlite::Result<u32> {
 /// The checkpoint of a task.
 pub(super) fn checkpoint(db: &Connection, n: i64) -> rusqlite::Result<Result<Option<Json>, Damage>> {
     let read = |row: &Row<'_>| {
-        let mut cells = Cells { row, bad: Vec::new() };
+        let mut cells = Cells::of(row);
         let vouched = cells.vouched(1, Sum::new().integer(n).half(), large(bytes(row, 0)));
         let value = cells.json(0, "checkpoint", vouched == Some(true));
         Ok(cells.damage(vouched).map_or(Ok(value), Err))
@@ -744,7 +609,7 @@ impl Whole {
 /// Reads the columns of [`found`], then [`FIXED`] and [`FIXED_MORE`].
 fn whole(row: &Row<'_>) -> rusqlite::Result<Whole> {
     let Found { place, mut life, mut damage, .. } = found(row)?;
-    let mut cells = Cells { row, bad: Vec::new() };
+    let mut cells = Cells::of(row);
     let vouched = cells.vouched(FIXED_SUM, fixed_half(row)?, large(bytes(row, ARGS)));
     let column = |i: usize| FIXED_AT + i;
     let fixed = Fixed {
@@ -814,67 +679,4 @@ pub(super) fn sums_of_new(place: &Place, new: &NewTask, life: &Life, created: u6
 pub(super) fn same_call(new: &NewTask) -> Option<i64> {
     let key = new.idempotency_key.as_ref();
     key.map(|_| crate::event::named_hash(&new.name, &new.args).cast_signed())
-}
-
-/// The value of the last yield that holds; why not, if the log is damaged there.
-fn last_yield_of(db: &Connection, n: i64, life: &Life) -> rusqlite::Result<Result<Option<Json>, Damage>> {
-    let Some(wanted) = life.yields.checked_sub(1) else { return Ok(Ok(None)) };
-    let sql = "SELECT seq, epoch, attempt, at, count, heads, sum, data FROM log WHERE n = ?1 ORDER BY seq DESC";
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query([n])?;
-    while let Some(row) = rows.next()? {
-        let Some(batch) = batch(n, row)? else { break };
-        let holds = |e: &crate::event::EventRef<'_>| {
-            e.code == EventCode::Yield && e.index == wanted && !crate::event::is_void(e, &life.rewinds)
-        };
-        if let Some(event) = batch.iter().rev().find(holds) {
-            return Ok(Ok(Some(event.json())));
-        }
-    }
-    Ok(Err(Damage::new(format!("its log does not have value {wanted}, which is its last"))))
-}
-
-/// The first half of the checksum of a log row.
-fn log_half(numbers: &[i64; 6], heads: &[u8]) -> u32 {
-    let mut sum = Sum::new();
-    for number in numbers {
-        sum.integer(*number);
-    }
-    sum.blob(heads).half()
-}
-
-/// Reads the columns seq, epoch, attempt, at, count, heads, sum; not the data. `None` if they are damaged.
-pub(super) fn heads<'r>(n: i64, row: &'r Row<'_>) -> rusqlite::Result<Option<(Stamp, usize, &'r [u8])>> {
-    let mut numbers = [n, 0, 0, 0, 0, 0];
-    for (column, number) in numbers[1..].iter_mut().enumerate() {
-        match row.get_ref(column)? {
-            ValueRef::Integer(n) => *number = n,
-            _ => return Ok(None),
-        }
-    }
-    let Some(heads) = bytes(row, 5) else { return Ok(None) };
-    let vouched = match row.get_ref(6)? {
-        ValueRef::Null => true,
-        ValueRef::Integer(sum) => super::sums::split(sum).0 == log_half(&numbers, heads),
-        _ => false,
-    };
-    let number = |i: usize| u64::try_from(numbers[i]).ok();
-    let stamp = || {
-        let attempt = u32::try_from(numbers[3]).ok()?;
-        Some(Stamp { seq: number(1)?, epoch: number(2)?, attempt, at: from_ms(number(4)?) })
-    };
-    let count = usize::try_from(numbers[5]).ok();
-    Ok(stamp().zip(count).filter(|_| vouched).map(|(stamp, count)| (stamp, count, heads)))
-}
-
-/// Reads the columns of [`heads`] and the data. `None` if they are damaged.
-pub(super) fn batch(n: i64, row: &Row<'_>) -> rusqlite::Result<Option<EventBatch>> {
-    let Some((stamp, count, heads)) = heads(n, row)? else { return Ok(None) };
-    let Some(data) = bytes(row, 7) else { return Ok(None) };
-    let sum: Option<i64> = row.get(6)?;
-    if sum.is_some_and(|sum| super::sums::split(sum).1 != large(Some(data))) {
-        return Ok(None);
-    }
-    let batch = EventBatch::unpacked(stamp, count, heads, data.to_vec());
-    Ok(batch.filter(|batch| !batch.is_empty() && (sum.is_some() || batch.is_readable())))
 }

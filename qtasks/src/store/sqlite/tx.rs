@@ -11,6 +11,7 @@ use super::super::{
     Added, Append, Appended, CLAIMS_KEPT_MS, Cancelled, DocPut, Extended, Hint, Lease, NewTask, Sweep, Swept,
     key_was_used, not_found,
 };
+use super::cells;
 use super::damage::{count_sum, doc_sum, pair_sum, state_sum};
 use super::rows::{self, Changed, Found, Place, Statements, nanos, signed, unsigned};
 use crate::clock::agreed::{Agreed, Apart};
@@ -345,7 +346,7 @@ impl<'a> Tx<'a> {
 
     fn keyed(&self, key: &str) -> rusqlite::Result<Option<TaskId>> {
         let mut statement = self.db.prepare_cached("SELECT id FROM task WHERE idempotency_key = ?1")?;
-        statement.query_row([key], |row| rows::id(row, 0)).optional()
+        statement.query_row([key], |row| cells::id(row, 0)).optional()
     }
 
     fn is_stored(&self, id: TaskId) -> rusqlite::Result<bool> {
@@ -375,7 +376,7 @@ impl<'a> Tx<'a> {
         let Some(key) = &new.unique else { return Ok(None) };
         let sql = "SELECT t.id FROM task t JOIN pair p ON p.pair = t.pair \
              WHERE t.unique_key = ?1 AND t.status < 4 AND p.name = ?2";
-        self.db.prepare_cached(sql)?.query_row((key, &new.name), |row| rows::id(row, 0)).optional()
+        self.db.prepare_cached(sql)?.query_row((key, &new.name), |row| cells::id(row, 0)).optional()
     }
 
     fn add_one(&mut self, new: &NewTask) -> Outcome<Added> {
@@ -580,7 +581,7 @@ impl<'a> Tx<'a> {
     }
 
     pub(super) fn doc_put(&mut self, put: &DocPut) -> Outcome<Option<u64>> {
-        let version = super::reads::doc(self.db, put.key.clone(), self.now)?.map_or(0, |doc| doc.version);
+        let version = super::reads::doc(self.db, &put.key, self.now)?.map_or(0, |doc| doc.version);
         if put.if_version.is_some_and(|wanted| wanted != version) {
             return Ok(None);
         }
