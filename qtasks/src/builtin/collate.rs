@@ -262,7 +262,12 @@ impl Collation {
     async fn ask(&mut self) -> Result<(), TaskFailure> {
         let key = Seal::key(self.ctx.id());
         let doc = answered(|| self.core.store.doc_get(key.clone())).await?;
-        match doc.as_ref().and_then(Seal::of) {
+        let seal = doc.as_ref().and_then(Seal::of);
+        if doc.is_some() && seal.is_none() {
+            let message = "what is stored of its arguments is of another version of qtasks";
+            return Err(TaskFailure::new(FailureKind::Codec, message));
+        }
+        match seal {
             Some(Seal::Open) => return Ok(()),
             Some(Seal::Sealed(count)) => {
                 // Kept with the next result: the document goes with the whole.

@@ -15,6 +15,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::frames::write;
 use super::input;
 use super::problem::Problem;
 use super::read::{Opened, Place, Reader, View};
@@ -288,12 +289,6 @@ fn ndjson(opened: Opened, follow: bool, closing: CancellationToken) -> Response 
         }
     };
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
-}
-
-/// Writes an event as JSON.
-fn write(event: &EventRef<'_>, out: &mut Vec<u8>) {
-    out.reserve(event.data.len() + 256);
-    out.extend_from_slice(&super::frames::json(event));
 }
 
 fn write_line(event: &EventRef<'_>, out: &mut Vec<u8>) {

@@ -126,18 +126,25 @@ fn encode(event: &EventRef<'_>, id: &[u8], out: &mut Vec<u8>) {
     match &custom {
         Some(EventKind::Event { data, .. }) => lines(data.as_bytes(), out),
         _ if event.code == EventCode::Yield => lines(event.data, out),
-        _ => lines(&json(event), out),
+        _ => {
+            let mut json = Vec::new();
+            write(event, &mut json);
+            lines(&json, out);
+        }
     }
 }
 
-/// An event as JSON. One that is not JSON is shown without its data: stores don't hand out such.
-pub(super) fn json(event: &EventRef<'_>) -> Vec<u8> {
-    let mut told = event.to_event();
-    serde_json::to_vec(&told).unwrap_or_else(|error| {
+/// Writes an event as JSON. One that is not JSON is written without its data: stores don't hand out such.
+pub(super) fn write(event: &EventRef<'_>, out: &mut Vec<u8>) {
+    out.reserve(event.data.len() + 256);
+    let (start, mut told) = (out.len(), event.to_event());
+    if let Err(error) = serde_json::to_writer(&mut *out, &told) {
         tracing::error!(%error, seq = told.seq, "an event is not JSON");
+        out.truncate(start);
         told.kind = EventKind::Other { code: 0, index: event.index, data: Json::null() };
-        serde_json::to_vec(&told).unwrap_or_default()
-    })
+        // Numbers and words are.
+        let _ = serde_json::to_writer(out, &told);
+    }
 }
 
 /// The name of an event that is none of the body's own.

@@ -5,7 +5,7 @@ use super::when::When;
 use super::{CatchUp, check_schedule_name, template, tend};
 use crate::add_task::Options;
 use crate::app::{Defaults, new_task};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -47,7 +47,11 @@ pub(crate) fn check(registry: &Registry) -> Result<()> {
 /// Stores them. What an earlier version of a task function declared, and this one does not, is removed.
 pub(crate) async fn declare(store: &dyn Store, registry: &Registry) -> Result<()> {
     for (name, definition) in declarations(registry)? {
-        tend::define(store, &name, &definition, true).await?;
+        match tend::define(store, &name, &definition, true).await {
+            // It is left to the version that stored it.
+            Err(error) if error.kind() == ErrorKind::Conflict => tracing::warn!(%error, "a schedule is left alone"),
+            defined => defined?,
+        }
     }
     for (name, state) in tend::load_all(store).await? {
         let ours = registry.get(&name).is_some_and(|spec| spec.schedule.is_none());

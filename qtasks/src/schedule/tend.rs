@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Definition, Firing, State, has_begun};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Doc, DocPut, Store};
 use crate::task::time::to_ms;
 use crate::task::{TaskId, TaskRecord};
@@ -213,8 +213,15 @@ async fn put(store: &dyn Store, name: &str, version: u64, state: &State) -> Resu
 
 /// The document of a schedule, and its version.
 pub(crate) async fn load(store: &dyn Store, name: &str) -> Result<Option<(u64, State)>> {
-    let doc = store.doc_get(format!("{PREFIX}{name}")).await?;
-    Ok(doc.and_then(|doc| Some((doc.version, read(&doc)?))))
+    let Some(doc) = store.doc_get(format!("{PREFIX}{name}")).await? else { return Ok(None) };
+    match serde_json::from_slice(&doc.bytes) {
+        Ok(state) => Ok(Some((doc.version, state))),
+        Err(error) => {
+            let way_out = "update this program, or give the schedule another name";
+            let message = format!("the schedule `{name}` was stored by another version of qtasks: {way_out}");
+            Err(Error::new(ErrorKind::Conflict, message).with_source(error))
+        }
+    }
 }
 
 /// All schedules, by name.

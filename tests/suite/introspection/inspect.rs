@@ -242,6 +242,10 @@ async fn what_runs_no_body_takes_no_slot() {
     let mut iter = waits_of::iter([1, 2]).on(&app);
     let whole = iter.run().await.unwrap();
     until_async(async || app.running().await.unwrap().len() == 3).await;
-    let about = app.inspect().await.unwrap();
-    assert_eq!((about.workers[0].running.len(), &about.workers[0].built_in[..]), (2, &[whole][..]));
+    // The worker begins what it has claimed a moment after the store says that it runs.
+    until_async(async || {
+        let about = app.inspect().await.unwrap();
+        (about.workers[0].running.len(), &about.workers[0].built_in[..]) == (2, &[whole][..])
+    })
+    .await;
 }

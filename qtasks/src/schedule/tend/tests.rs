@@ -199,3 +199,25 @@ fn a_plan_changes_only_if_the_clock_was_turned_back_by_more_than_lies_between_tw
         assert_eq!(state.is_too_far(ran - back), changes, "{when}: {back} ms");
     }
 }
+
+/// A document of a later version holds up nobody, and is left as it is.
+#[tokio::test]
+async fn a_schedule_of_another_version_is_refused_and_left_alone() {
+    let store = MemoryStore::new(Clock::manual());
+    let put = DocPut {
+        key: format!("{PREFIX}{NAME}"),
+        if_version: Some(0),
+        bytes: b"{\"when\":\"at full moon\"}".to_vec(),
+        expires: None,
+    };
+    store.doc_put(put).await.unwrap();
+    for declared in [false, true] {
+        let definition = definition("{}");
+        let defined = define(&*store, NAME, &definition, declared);
+        let error = tokio::time::timeout(Duration::from_secs(60), defined).await.expect("an answer").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    }
+    assert!(load_all(&*store).await.unwrap().is_empty());
+    let kept = store.doc_get(format!("{PREFIX}{NAME}")).await.unwrap().unwrap();
+    assert_eq!((kept.version, &kept.bytes[..]), (1, &b"{\"when\":\"at full moon\"}"[..]));
+}

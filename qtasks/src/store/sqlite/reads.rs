@@ -260,7 +260,9 @@ fn sound_doc(row: &rusqlite::Row<'_>) -> Option<Doc> {
     let doc = doc_of(row, 0);
     if doc.is_none() {
         let key = row.get_ref(0).ok().and_then(|key| key.as_bytes().ok()).map(String::from_utf8_lossy);
-        tracing::error!(?key, "a stored document is damaged, and is taken for none: restore the store from a copy");
+        let message = format!("the document {key:?} is damaged: restore the store from a copy");
+        let error = Error::new(ErrorKind::Damaged, message);
+        crate::trouble::store_failed(&error, "a stored document is taken for one that is not there");
     }
     doc
 }

@@ -12,6 +12,7 @@ use super::super::{ClaimedTask, NewTask};
 use super::cells::{Cells, Damage, bytes};
 use super::log;
 use super::sums::{Sum, half, join, large, split};
+use crate::error::{Error, ErrorKind};
 use crate::event::EventBatch;
 use crate::json::Json;
 use crate::task::{FailureKind, Rewind, Status, TaskId, TaskRecord};
@@ -598,9 +599,11 @@ pub(super) struct Whole {
 impl Whole {
     /// The record of the task; of a damaged one, as failed. `None` if not even its id can be read.
     pub(super) fn record(self) -> Option<TaskRecord> {
-        if self.damage.is_some() {
-            let n = self.place.n;
-            tracing::error!(n, id = ?self.place.id, "{}", self.damage.as_ref().map(ToString::to_string).unwrap_or_default());
+        if let Some(damage) = &self.damage {
+            let Place { n, id, .. } = self.place;
+            let named = id.map_or_else(|| format!("number {n}"), |id| id.to_string());
+            let error = Error::new(ErrorKind::Damaged, format!("task {named}: {damage}"));
+            crate::trouble::store_failed(&error, "a task is shown as failed, for what is stored of it can't be read");
         }
         self.place.id.is_some().then(|| self.life.record(self.fixed))
     }

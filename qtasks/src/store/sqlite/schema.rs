@@ -292,6 +292,10 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<()> {
     for migration in &MIGRATIONS[done..] {
         tx.execute_batch(migration).map_err(sql)?;
     }
+    if done == 0 {
+        // No process of an earlier version can have a new file open.
+        tx.execute("UPDATE state SET sums = 1", []).map_err(sql)?;
+    }
     tx.pragma_update(None, "user_version", i32::try_from(MIGRATIONS.len()).expect("few")).map_err(sql)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql)?;
     tx.commit().map_err(sql)
