@@ -247,7 +247,7 @@ pub(super) fn connect(path: &Path, role: Role) -> rusqlite::Result<Connection> {
             db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         } else {
             db.pragma_update(None, "query_only", true)?;
-            db.pragma_update(None, "cache_size", -4_000)?;
+            db.pragma_update(None, "cache_size", -1_000)?;
         }
         db.pragma_update(None, "temp_store", "memory")?;
         db.pragma_update(None, "trusted_schema", false)?;
