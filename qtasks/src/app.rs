@@ -489,7 +489,7 @@ impl Qtasks {
     /// Stops claiming, waits for running tasks up to the grace, gives the rest back unharmed, and closes the app. It
     /// is no longer the default one then.
     ///
-    /// What could not be given back is logged, and comes back when its lease is over.
+    /// A task that could not be given back is logged, and comes back when its lease is over.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if the runtime that the app was started on has ended: all that was

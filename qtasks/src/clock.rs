@@ -29,16 +29,16 @@ enum Kind {
 #[derive(Debug)]
 struct Steady {
     source: Source,
-    /// That of what is agreed, for those who only read the time.
+    /// Offset that the processes agreed on, for callers that only read the time.
     offset: AtomicI64,
     own: Mutex<Own>,
 }
 
 #[derive(Debug)]
 struct Own {
-    /// Where nobody else is to be agreed with.
+    /// Agreement of a process that shares its store with no other.
     agreed: Agreed,
-    /// What this process has seen.
+    /// Difference that this process has seen.
     apart: Option<Apart>,
 }
 

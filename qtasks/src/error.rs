@@ -14,7 +14,7 @@ pub struct Error {
     kind: ErrorKind,
     message: Box<str>,
     failure: Option<Box<TaskFailure>>,
-    /// What may be told of it to anybody: no path, no SQL, nothing that was stored.
+    /// Cause that may be told to anybody: no path, no SQL, nothing that was stored.
     told: Option<&'static str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }

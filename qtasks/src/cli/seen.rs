@@ -1,4 +1,4 @@
-//! What a process that runs for long lets others see of it: its log, its panics, and what it counts.
+//! The log, the panics and the metrics of a process that runs for long.
 
 use std::io::IsTerminal as _;
 

@@ -1,6 +1,6 @@
 //! [`Source`]: the clocks of the machine.
 //!
-//! Where the system has them, the steady clock is the one that counts since the boot and through suspends
+//! If the system has it, the steady clock is the one that counts since the boot and through suspends
 //! (`CLOCK_BOOTTIME`), and the boot has an id: all processes of the machine then measure by the same clock. Elsewhere
 //! the steady clock is that of the process.
 
@@ -12,7 +12,7 @@ use super::agreed::Reading;
 /// A reading that took longer is repeated: between its two clocks the process was not running.
 const APART_MAX: i64 = 20;
 
-/// Where readings come from.
+/// Source of the readings.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     Machine,
